@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Kernels: every loop that is compiled per instruction set, as a table of functions, and the choice of the table.
+ *
+ * Needs: error, philox.  Threads: the functions of a table are pure and serial; `sow_la_*` functions (la.h) split work over
+ * OpenMP threads.  Ranks: knows none.
+ *
+ * Bits: every output element is one fixed chain of IEEE operations (design: "Numerics"), so that results do not depend on the
+ * batch, the thread count, the tile or the instruction set.  All tables of one build and of all builds give equal bits; tests
+ * compare them by memcmp with the plain one.  NaN payloads are not promised. */
+#ifndef SOWER_KERNELS_H
+#define SOWER_KERNELS_H
+
+#include <stdbool.h>
+
+#include "sower/error.h"
+#include "sower/philox.h"
+
+/* Storage of packed 2-D weights. */
+typedef enum sow_type { SOW_FP16, SOW_BF16, SOW_F32, SOW_N_TYPES } sow_type;
+const char *sow_type_name(sow_type type); /* "fp16", ... */
+size_t sow_type_bytes(sow_type type);
+
+/* Kinds of noise that have loops here. */
+typedef enum sow_noise_loop { SOW_NOISE_GAUSSIAN, SOW_NOISE_RADEMACHER, SOW_N_NOISE_LOOPS } sow_noise_loop;
+
+enum {
+    SOW_PANEL = 32,       /* outputs per panel of packed weights */
+    SOW_PAGE = 16,        /* positions per page of the KV cache */
+    SOW_LANES = 16,       /* striped lanes of a row sum */
+    SOW_NOISE_BLOCK = 64, /* elements per block of noise; tensors start at multiples of it */
+};
+
+/* y[m][n] = chain of fma(x[m][k], w[n][k], acc) over ascending k from acc = 0 (or from bias[n], if bias is not NULL: the bias is
+ * ADDED AFTER the chain).  w is packed [n_size/32][k_size][32].  ldx, ldy: distance of rows. n_size is a multiple of 32. */
+typedef struct sow_linear_args {
+    sow_type type;
+    int64_t m_size, n_size, k_size, ldx, ldy;
+    const float *x;
+    const void *w;
+    const float *bias; /* [n_size] or NULL */
+    float *y;
+} sow_linear_args;
+
+/* Attention of one query row of one head over positions 0 .. n_positions-1.  K pages: [head_dim][16] floats; V pages:
+ * [16][head_dim]; page p holds positions 16p .. 16p+15, and `pages[p]` is the base of a page's floats for this layer and KV head
+ * (K first, then V at v_offset floats).  scale multiplies q before the chain (q' = q*scale rounded once).  scores: scratch of
+ * n_positions rounded up to 16.  See design, Numerics 4. */
+typedef struct sow_attention_args {
+    int64_t n_positions, head_dim, v_offset;
+    float scale;
+    const float *q;            /* [head_dim] */
+    const float *const *pages; /* [(n_positions+15)/16] */
+    float *scores;
+    float *out; /* [head_dim] */
+} sow_attention_args;
+
+/* w = theta + factor * noise (one fma), of one tensor [n_size][k_size] row-major at an element offset of 0 in its noise place,
+ * rounded to nearest even into the packed layout of `type`; rows n_size .. 32-multiple are zero.  Panels first_panel ..
+ * first_panel + n_panels - 1 are made.  factor 0: no noise is drawn. */
+typedef struct sow_perturb_args {
+    sow_type type;
+    sow_noise_loop loop;
+    sow_place place;
+    float factor;
+    int64_t n_size, k_size, first_panel, n_panels;
+    const float *theta; /* the whole tensor */
+    void *w;            /* the whole packed tensor */
+} sow_perturb_args;
+
+/* One member's noise added to a sum: acc[i] = fma(c, noise[first + i], acc[i]), i < n; first is a multiple of 64. */
+typedef struct sow_accumulate_args {
+    sow_noise_loop loop;
+    sow_place place;
+    uint64_t first;
+    int64_t n;
+    float c;
+    float *acc;
+} sow_accumulate_args;
+
+typedef enum sow_anchor { SOW_ANCHOR_NONE, SOW_ANCHOR_L1, SOW_ANCHOR_L2 } sow_anchor;
+
+/* theta' = theta + acc, then the anchor on delta = theta' - base with decay = alpha*lambda (float32):
+ * l2: base + (1 - decay)*delta; l1: base + sign(delta)*max(|delta| - decay, 0) (arXiv 2605.30148). */
+typedef struct sow_apply_args {
+    int64_t n;
+    sow_anchor anchor;
+    float decay;
+    const float *theta, *base, *acc;
+    float *out;
+} sow_apply_args;
+
+typedef struct sow_kernels {
+    const char *name; /* "avx512", "avx2", "neon", "plain" */
+
+    void (*linear)(const sow_linear_args *args);
+    void (*attention)(const sow_attention_args *args);
+
+    /* y = x * 1/sqrt(mean(x^2) + eps) * w: sum of squares in 16 striped lanes (fma) and one fixed tree; division and square root
+     * are IEEE. y = (x * inverse) * w. */
+    void (*rms_norm)(int64_t n, const float *x, const float *w, float eps, float *y);
+    /* out[i] = silu(gate[i]) * up[i], silu(g) = g / (1 + exp(-g)). */
+    void (*swiglu)(int64_t n, const float *gate, const float *up, float *out);
+    /* x[i] += y[i]. */
+    void (*add)(int64_t n, const float *y, float *x);
+    /* Rotates one head: halves (x1, x2) of n = head_dim; cosines and sines [n/2]: x1' = x1 c - x2 s, x2' = x2 c + x1 s, each as
+     * fma(x1, c, -(x2*s)) and fma(x2, c, x1*s). */
+    void (*rope)(int64_t n, const float *cosine, const float *sine, float *x);
+    /* Largest value and the lowest index that has it; a NaN anywhere gives index -1. */
+    int64_t (*argmax)(int64_t n, const float *x, float *max);
+    /* Sum of exp(x[i] - max) in 16 striped lanes and one fixed tree. */
+    float (*sum_exp)(int64_t n, const float *x, float max);
+    void (*exp)(int64_t n, const float *x, float *out);
+    void (*log)(int64_t n, const float *x, float *out);
+    /* 0 if all are finite, else 1. */
+    int (*has_non_finite)(int64_t n, const float *x);
+
+    /* Elements first .. first + n - 1 of a place's noise; first is a multiple of 64. */
+    void (*noise)(sow_noise_loop loop, sow_place place, uint64_t first, int64_t n, float *out);
+    void (*perturb)(const sow_perturb_args *args);
+    void (*accumulate)(const sow_accumulate_args *args);
+    void (*apply)(const sow_apply_args *args);
+    /* out[i] = fma(factor, noise[i], theta[i]); for 1-D tensors, which stay float32. */
+    void (*perturb_f32)(sow_noise_loop loop, sow_place place, int64_t n, float factor, const float *theta, float *out);
+
+    /* Row-major float32 <-> 16 bits, round to nearest even (to fp16 above 65504: infinity). */
+    void (*narrow)(sow_type type, int64_t n, const float *x, void *out);
+    void (*widen)(sow_type type, int64_t n, const void *x, float *out);
+
+    /* Runs n rounds of independent fused multiply-adds; returns how many floating-point operations that were: the limit. */
+    double (*peak)(int64_t n, float *out);
+} sow_kernels;
+
+/* The tables this binary has AND this CPU can run, best first; `plain` is always the last. */
+int64_t sow_kernels_count(void);
+const sow_kernels *sow_kernels_at(int64_t index);
+
+/* "auto" or a name.  SOW_ECONF with the names that are possible here. */
+SOW_NODISCARD sow_code sow_kernels_find(const char *name, const sow_kernels **out);
+
+/* Sets round-to-nearest and no flush-to-zero on the calling thread and on all OpenMP threads; and SOW_ENUM if a thread had lost
+ * it since (a plug-in built with -ffast-math turns on flush-to-zero). */
+void sow_kernels_set_rounding(void);
+SOW_NODISCARD sow_code sow_kernels_check_rounding(void);
+
+#endif

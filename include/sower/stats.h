@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Statistics of few numbers: in double, in order.
+ *
+ * Needs: libm.  Threads: pure functions. */
+#ifndef SOWER_STATS_H
+#define SOWER_STATS_H
+
+#include <stdint.h>
+
+typedef struct sow_summary {
+    double mean, std /* ddof 0 */, min, max;
+} sow_summary;
+sow_summary sow_stats_summary(const double *x, int64_t n);
+
+/* Wilson's 95 % score interval of k successes in n trials (Wilson 1927); n 0 gives [0, 1]. */
+void sow_stats_wilson(int64_t k, int64_t n, double *low, double *high);
+
+/* 95 % interval of a mean by the normal law: mean +- 1.96 * sample std / sqrt(n). */
+void sow_stats_mean_interval(const double *x, int64_t n, double *low, double *high);
+
+#endif

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tasks: prompts and graders.  A row is a pure function of the options and its number.
+ *
+ * Needs: options (sow_task_options), philox, json, words, pattern (regular expressions, layer text).  Threads: one task, one thread.  Ranks: knows none; every rank
+ * opens the task itself (from the seed) or from a file's bytes that root sent.
+ *
+ * A task is a row of tasks.def and a file src/task/NAME.c (docs/HOWTO-add-a-task.md).  Contract tests loop over the table. */
+#ifndef SOWER_TASK_H
+#define SOWER_TASK_H
+
+#include <stdbool.h>
+
+#include "sower/options.h"
+#include "sower/words.h"
+
+/* An opened task's own state. */
+typedef struct sow_task_state sow_task_state;
+
+/* What a grader says.  `reward` is what ES sees; `is_correct` what accuracy counts; parts are named by the kind. */
+enum { SOW_MAX_PARTS = 4 };
+typedef struct sow_grade {
+    double reward;
+    bool is_correct;
+    double parts[SOW_MAX_PARTS];
+} sow_grade;
+
+typedef struct sow_task_kind {
+    const char *name, *doc;
+    const char *parts[SOW_MAX_PARTS + 1]; /* names, NULL-terminated: {"format", "answer"} */
+    bool needs_file;                      /* has no generated rows */
+    /* Tokens of a completion unless the options say otherwise. */
+    int64_t (*max_new)(const sow_task_options *options);
+    /* file: the bytes of options->file, NULL if it has none; they outlive the state.  Bad rows: "FILE:LINE: ...". */
+    sow_code (*open)(const sow_task_options *options, const char *file, size_t file_bytes, sow_task_state **out);
+    void (*close)(sow_task_state **state);
+    /* Rows there are: for a file its rows from offset on (train or test), else INT64_MAX. */
+    int64_t (*n_rows)(const sow_task_state *state);
+    /* The prompt of row i (i counts from options->offset), without template and chat. */
+    sow_code (*ask)(sow_task_state *state, int64_t row, sow_words *out);
+    /* An answer that scores full marks (the task's own solution); for tests and supervised rows. */
+    sow_code (*solve)(sow_task_state *state, int64_t row, sow_words *out);
+    /* Grades a completion (the new text only).  Pure.  Never fails on content. */
+    sow_code (*grade)(sow_task_state *state, int64_t row, const char *completion, size_t bytes, sow_grade *out);
+    /* Grades a row given as JSON with "response" (for `sower grade`): parses the row's fields; SOW_EFORMAT names the field. */
+    sow_code (*grade_json)(const sow_task_options *options, const struct sow_json *row, const char *what, sow_grade *out);
+} sow_task_kind;
+
+int64_t sow_task_count(void);
+const sow_task_kind *sow_task_at(int64_t index);
+const sow_task_kind *sow_task_find(const char *name); /* NULL if none */
+
+/* An opened task: kind, options, state. */
+typedef struct sow_task sow_task;
+/* Opens the task of options->name.  SOW_ECONF for an unknown name (with the nearest), SOW_EIO, SOW_EFORMAT for its file. */
+SOW_NODISCARD sow_code sow_task_open(const sow_task_options *options, sow_task **out);
+/* The same with the file's bytes at hand (they are copied). */
+SOW_NODISCARD sow_code sow_task_open_bytes(const sow_task_options *options, const char *file, size_t file_bytes, sow_task **out);
+void sow_task_close(sow_task **task);
+const sow_task_kind *sow_task_kind_of(const sow_task *task);
+const sow_task_options *sow_task_options_of(const sow_task *task);
+/* Rows in use: min(options->rows, rows there are). */
+int64_t sow_task_rows(const sow_task *task);
+int64_t sow_task_max_new(const sow_task *task);
+/* The prompt with `template` applied. */
+SOW_NODISCARD sow_code sow_task_prompt(sow_task *task, int64_t row, sow_words *out);
+SOW_NODISCARD sow_code sow_task_solve(sow_task *task, int64_t row, sow_words *out);
+SOW_NODISCARD sow_code sow_task_grade(sow_task *task, int64_t row, const char *completion, size_t bytes, sow_grade *out);
+/* The same task on its held-out rows (split test), `rows` of them; *has false if it has none (a file without them). */
+SOW_NODISCARD sow_code sow_task_open_held_out(const sow_task *task, int64_t rows, sow_task **out, bool *has);
+
+#endif
