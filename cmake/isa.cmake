@@ -4,6 +4,9 @@
 # for AVX-512 is 256-bit vectors.
 function(sow_isa_sources layer)
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${layer}/*_isa.c)
+  if(NOT sources)
+    return()
+  endif()
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
     set(names plain avx2 avx512)
     set(march_plain -march=x86-64-v2)
