@@ -28,7 +28,8 @@ typedef struct sow_member_noise {
 } sow_member_noise;
 sow_member_noise sow_noise_of_member(int64_t member, bool is_mirrored);
 
-/* Whether a tensor's name is chosen by `es.tensors` ("*", "*.weight,!*norm*"): patterns in order, the last that matches wins. */
+/* Whether a tensor's name is chosen by `es.tensors` ("*", "*.weight,!*norm*"): shell patterns in order, the last that matches
+ * wins; a list that begins with an exclusion starts from all.  Blanks around commas do not count. */
 bool sow_noise_selects(const char *patterns, const char *tensor_name);
 
 #endif
