@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The forward pass of a Llama-shaped model over rows of tokens, whatever sequences they belong to.
+ *
+ *     x = embedding[token]
+ *     each layer:   q k v = W_qkv norm(x)       all rows at once
+ *                   rotate q and k, store k and v in the row's page
+ *                   a = attention(q, pages of the row's sequence up to its position)
+ *                   x += W_o a
+ *                   x += W_down (silu(W_gate norm(x)) * W_up norm(x))
+ *     logits = W_head norm(x)                   only rows that want them
+ *
+ * All keys and values of a layer are stored before the first of its queries is answered, so that rows of a prompt and rows that
+ * read a shared beginning may go through together.  In the last layer, rows that want no logits end once K and V are stored.
+ *
+ * Bits: a row's result depends on the weights and the tokens of its sequence up to it; every kernel works on a row (or a head of a
+ * row) by itself, and threads only share out rows, heads and outputs. */
+#include "nn_impl.h"
+
+#include "sower/alloc.h"
+#include "sower/phase.h"
+
+#include <math.h>
+#include <string.h>
+
+#include <omp.h>
+
+/* Waking the threads costs a few microseconds, which is about this many simple operations. */
+static const int64_t WORTH_WAKING = 20000;
+
+bool sow_forward_is_worth(const sow_forward *forward, int64_t n, int64_t cost)
+{
+    return forward->threads > 1 && n > 1 && n * cost >= WORTH_WAKING;
+}
+
+/* The sizes of a pass's arrays in floats, in the order of the fields from x to logits. */
+enum { N_ARRAYS = 8 };
+
+static void array_floats(const sow_shape *shape, int64_t m, int64_t floats[N_ARRAYS])
+{
+    const int64_t hidden_pad = sow_la_padded(shape->hidden_size), ff_pad = sow_la_padded(shape->intermediate_size);
+    const int64_t q = shape->n_heads * shape->head_dim, kv = shape->n_kv_heads * shape->head_dim;
+    const int64_t sizes[N_ARRAYS] = {
+        m * hidden_pad,
+        m * shape->hidden_size,
+        m * (sow_la_padded(q) + 2 * sow_la_padded(kv)),
+        m * q,
+        m * hidden_pad,
+        m * 2 * ff_pad,
+        m * shape->intermediate_size,
+        SOW_LOGIT_ROWS * sow_la_padded(shape->vocab_size),
+    };
+    for (int i = 0; i < N_ARRAYS; i++)
+        floats[i] = (sizes[i] + 15) / 16 * 16; /* each begins on a 64-byte boundary */
+}
+
+int64_t sow_forward_floats(const sow_layout *layout, int64_t max_rows)
+{
+    int64_t floats[N_ARRAYS], sum = 0;
+    array_floats(&layout->shape, max_rows, floats);
+    for (int i = 0; i < N_ARRAYS; i++)
+        sum += floats[i];
+    return sum;
+}
+
+sow_code sow_forward_init(sow_forward *forward, sow_la *la, const sow_layout *layout, int64_t max_rows)
+{
+    const sow_shape *shape = &layout->shape;
+    *forward = (sow_forward){
+        .la = la,
+        .kernels = sow_la_kernels(la),
+        .layout = layout,
+        .threads = sow_la_threads(la),
+        .max_rows = max_rows,
+        .q_pad = sow_la_padded(shape->n_heads * shape->head_dim),
+        .kv_pad = sow_la_padded(shape->n_kv_heads * shape->head_dim),
+        .ff_pad = sow_la_padded(shape->intermediate_size),
+        .hidden_pad = sow_la_padded(shape->hidden_size),
+        .vocab_pad = sow_la_padded(shape->vocab_size),
+    };
+    sow_cache_init(&forward->cache, shape);
+    SOW_TRY(sow_rope_init(&forward->rope, shape));
+    SOW_TRY(SOW_ALLOC(&forward->block, sow_forward_floats(layout, max_rows)));
+    float **arrays[N_ARRAYS] = {&forward->x, &forward->normed,  &forward->qkv,   &forward->attended,
+                                &forward->y, &forward->gate_up, &forward->inner, &forward->logits};
+    int64_t floats[N_ARRAYS];
+    array_floats(shape, max_rows, floats);
+    float *next = forward->block;
+    for (int i = 0; i < N_ARRAYS; i++) {
+        *arrays[i] = next;
+        next += floats[i];
+    }
+    return SOW_OK;
+}
+
+void sow_forward_fini(sow_forward *forward)
+{
+    sow_rope_fini(&forward->rope);
+    sow_cache_fini(&forward->cache);
+    SOW_FREE(&forward->block);
+    SOW_FREE(&forward->scores);
+    SOW_FREE(&forward->page_bases);
+}
+
+sow_code sow_forward_reserve(sow_forward *forward, int64_t n_positions, int64_t n_pages)
+{
+    n_positions = (n_positions + SOW_PAGE - 1) / SOW_PAGE * SOW_PAGE;
+    SOW_TRY(sow_rope_reserve(&forward->rope, n_positions));
+    SOW_TRY(sow_cache_reserve(&forward->cache, n_pages));
+    if (n_positions <= forward->n_positions)
+        return SOW_OK;
+    SOW_FREE(&forward->scores);
+    SOW_FREE(&forward->page_bases);
+    forward->n_positions = 0;
+    SOW_TRY(SOW_ALLOC(&forward->scores, forward->threads * n_positions));
+    SOW_TRY(SOW_ALLOC(&forward->page_bases, forward->threads * (n_positions / SOW_PAGE)));
+    forward->n_positions = n_positions;
+    return SOW_OK;
+}
+
+/* A linear layer of m rows: weights of `kind` and, where several are multiplied at once, of those that follow it. */
+typedef struct linear_job {
+    sow_tensor_kind kind, bias;
+    int64_t layer, m, n_pad, k;
+    double n_weights; /* outputs without padding, for the count of operations */
+    const float *x;   /* [m][k] */
+    float *y;         /* [m][n_pad] */
+} linear_job;
+
+static void run_linear(sow_forward *forward, const sow_replica *replica, linear_job job)
+{
+    sow_la_linear(forward->la,
+                  &(sow_linear_args){
+                      .type = sow_replica_type(replica),
+                      .m_size = job.m,
+                      .n_size = job.n_pad,
+                      .k_size = job.k,
+                      .ldx = job.k,
+                      .ldy = job.n_pad,
+                      .x = job.x,
+                      .w = sow_replica_find(replica, job.kind, job.layer),
+                      .bias = job.bias == SOW_N_TENSOR_KINDS ? NULL : sow_replica_find(replica, job.bias, job.layer),
+                      .y = job.y,
+                  });
+    forward->flops += 2.0 * (double)job.m * (double)job.k * job.n_weights;
+    sow_phase_tick();
+}
+
+static void embed_rows(sow_forward *forward, const sow_replica *replica, const sow_row *rows, int64_t m)
+{
+    const int64_t hidden = forward->layout->shape.hidden_size;
+    const void *embedding = sow_replica_find(replica, SOW_TENSOR_EMBED, -1);
+    for (int64_t i = 0; i < m; i++)
+        sow_la_packed_row(sow_replica_type(replica), hidden, embedding, rows[i].token,
+                          forward->x + i * forward->hidden_pad);
+}
+
+/* x += y (unless `is_first`), normed = norm(x) by the weights of `kind`. */
+static void add_and_norm(sow_forward *forward, const sow_replica *replica, int64_t m, bool is_first,
+                         sow_tensor_kind kind, int64_t layer)
+{
+    const int64_t hidden = forward->layout->shape.hidden_size, pad = forward->hidden_pad;
+    const float *w = sow_replica_find(replica, kind, layer);
+    const float eps = (float)forward->layout->shape.rms_norm_eps;
+    const sow_kernels *kernels = forward->kernels;
+#pragma omp parallel for schedule(static) num_threads(forward->threads) if (sow_forward_is_worth(forward, m, hidden))
+    for (int64_t i = 0; i < m; i++) {
+        if (!is_first)
+            kernels->add(hidden, forward->y + i * pad, forward->x + i * pad);
+        kernels->rms_norm(hidden, forward->x + i * pad, w, eps, forward->normed + i * hidden);
+    }
+}
+
+/* Norms (if the shape has them) and rotates n_heads heads of a row. */
+static void turn_heads(const sow_forward *forward, const float *norm, int64_t n_heads, int64_t position, float *heads)
+{
+    const sow_shape *shape = &forward->layout->shape;
+    const int64_t dim = shape->head_dim, half = forward->rope.half;
+    for (int64_t h = 0; h < n_heads; h++, heads += dim) {
+        if (norm != NULL)
+            forward->kernels->rms_norm(dim, heads, norm, (float)shape->rms_norm_eps, heads);
+        forward->kernels->rope(dim, forward->rope.cosine + position * half, forward->rope.sine + position * half,
+                               heads);
+    }
+}
+
+/* Turns q and k of every row and stores its k and v. */
+static void store_rows(sow_forward *forward, const sow_replica *replica, const sow_row *rows, int64_t m, int64_t layer)
+{
+    const sow_shape *shape = &forward->layout->shape;
+    const int64_t stride = forward->q_pad + 2 * forward->kv_pad, dim = shape->head_dim;
+    const float *q_norm = shape->has_qk_norm ? sow_replica_find(replica, SOW_TENSOR_Q_NORM, layer) : NULL;
+    const float *k_norm = shape->has_qk_norm ? sow_replica_find(replica, SOW_TENSOR_K_NORM, layer) : NULL;
+#pragma omp parallel for schedule(static)                                                                              \
+    num_threads(forward->threads) if (sow_forward_is_worth(forward, m, 2 * stride))
+    for (int64_t i = 0; i < m; i++) {
+        const int64_t position = rows[i].position;
+        float *q = forward->qkv + i * stride, *k = q + forward->q_pad, *v = k + forward->kv_pad;
+        turn_heads(forward, q_norm, shape->n_heads, position, q);
+        turn_heads(forward, k_norm, shape->n_kv_heads, position, k);
+        for (int64_t h = 0; h < shape->n_kv_heads; h++) {
+            float *base = sow_cache_base(&forward->cache, rows[i].pages[position / SOW_PAGE], layer, h);
+            sow_cache_write(&forward->cache, base, position % SOW_PAGE, k + h * dim, v + h * dim);
+        }
+    }
+}
+
+static void attend_head(const sow_forward *forward, const sow_row *row, int64_t i, int64_t layer, int64_t head)
+{
+    const sow_shape *shape = &forward->layout->shape;
+    const int64_t dim = shape->head_dim, stride = forward->q_pad + 2 * forward->kv_pad;
+    const int64_t kv_head = head / (shape->n_heads / shape->n_kv_heads), n = row->position + 1;
+    const int64_t thread = omp_get_thread_num();
+    const float **bases = forward->page_bases + thread * (forward->n_positions / SOW_PAGE);
+    for (int64_t p = 0; p * SOW_PAGE < n; p++)
+        bases[p] = sow_cache_base(&forward->cache, row->pages[p], layer, kv_head);
+    forward->kernels->attention(&(sow_attention_args){
+        .n_positions = n,
+        .head_dim = dim,
+        .v_offset = SOW_PAGE * dim,
+        .scale = (float)(1.0 / sqrt((double)dim)),
+        .q = forward->qkv + i * stride + head * dim,
+        .pages = bases,
+        .scores = forward->scores + thread * forward->n_positions,
+        .out = forward->attended + (i * shape->n_heads + head) * dim,
+    });
+}
+
+static void attend_rows(sow_forward *forward, const sow_row *rows, int64_t m, int64_t layer)
+{
+    const int64_t n_heads = forward->layout->shape.n_heads, dim = forward->layout->shape.head_dim;
+    int64_t n_positions = 0;
+    for (int64_t i = 0; i < m; i++)
+        n_positions += rows[i].position + 1;
+    const int64_t cost = n_positions / m * dim / 4; /* in vectors of 4 */
+/* Rows of one prompt grow longer: dealt out one by one, each thread gets short and long ones. */
+#pragma omp parallel for schedule(static, 1)                                                                           \
+    num_threads(forward->threads) if (sow_forward_is_worth(forward, m * n_heads, cost))
+    for (int64_t j = 0; j < m * n_heads; j++)
+        attend_head(forward, &rows[j / n_heads], j / n_heads, layer, j % n_heads);
+    forward->flops += 4.0 * (double)n_positions * (double)dim * (double)n_heads;
+    sow_phase_tick();
+}
+
+/* Keeps the rows that want logits: their entries, x and q move to the front. */
+static int64_t keep_wanted(sow_forward *forward, sow_row *rows, int64_t m)
+{
+    const int64_t stride = forward->q_pad + 2 * forward->kv_pad, pad = forward->hidden_pad;
+    int64_t kept = 0;
+    for (int64_t i = 0; i < m; i++) {
+        if (!rows[i].wants_logits)
+            continue;
+        if (kept < i) {
+            rows[kept] = rows[i];
+            memcpy(forward->x + kept * pad, forward->x + i * pad, (size_t)pad * sizeof(float));
+            memcpy(forward->qkv + kept * stride, forward->qkv + i * stride, (size_t)forward->q_pad * sizeof(float));
+        }
+        kept++;
+    }
+    return kept;
+}
+
+static void run_gate(sow_forward *forward, int64_t m)
+{
+    const int64_t n = forward->layout->shape.intermediate_size, pad = forward->ff_pad;
+#pragma omp parallel for schedule(static) num_threads(forward->threads) if (sow_forward_is_worth(forward, m, 4 * n))
+    for (int64_t i = 0; i < m; i++) {
+        const float *gate = forward->gate_up + i * 2 * pad;
+        forward->kernels->swiglu(n, gate, gate + pad, forward->inner + i * n);
+    }
+}
+
+/* One layer; `normed` holds the normed input and gets that of the next layer (or of the head).  Returns how many rows go on. */
+static int64_t run_layer(sow_forward *forward, const sow_replica *replica, sow_row *rows, int64_t m, int64_t layer)
+{
+    const sow_shape *shape = &forward->layout->shape;
+    const int64_t q = shape->n_heads * shape->head_dim, kv = shape->n_kv_heads * shape->head_dim;
+    const int64_t hidden = shape->hidden_size, inner = shape->intermediate_size;
+    const sow_tensor_kind none = SOW_N_TENSOR_KINDS;
+    const bool is_last = layer + 1 == shape->n_layers;
+
+    run_linear(forward, replica,
+               (linear_job){SOW_TENSOR_Q, shape->has_qkv_bias ? SOW_TENSOR_Q_BIAS : none, layer, m,
+                            forward->q_pad + 2 * forward->kv_pad, hidden, (double)(q + 2 * kv), forward->normed,
+                            forward->qkv});
+    store_rows(forward, replica, rows, m, layer);
+    if (is_last)
+        m = keep_wanted(forward, rows, m);
+    if (m == 0)
+        return 0;
+    attend_rows(forward, rows, m, layer);
+    run_linear(forward, replica,
+               (linear_job){SOW_TENSOR_O, shape->has_o_bias ? SOW_TENSOR_O_BIAS : none, layer, m, forward->hidden_pad,
+                            q, (double)hidden, forward->attended, forward->y});
+    add_and_norm(forward, replica, m, false, SOW_TENSOR_POST_NORM, layer);
+    run_linear(forward, replica,
+               (linear_job){SOW_TENSOR_GATE, shape->has_mlp_bias ? SOW_TENSOR_GATE_BIAS : none, layer, m,
+                            2 * forward->ff_pad, hidden, 2.0 * (double)inner, forward->normed, forward->gate_up});
+    run_gate(forward, m);
+    run_linear(forward, replica,
+               (linear_job){SOW_TENSOR_DOWN, shape->has_mlp_bias ? SOW_TENSOR_DOWN_BIAS : none, layer, m,
+                            forward->hidden_pad, inner, (double)hidden, forward->inner, forward->y});
+    add_and_norm(forward, replica, m, false, is_last ? SOW_TENSOR_FINAL_NORM : SOW_TENSOR_INPUT_NORM,
+                 is_last ? -1 : layer + 1);
+    return m;
+}
+
+void sow_forward_run(sow_forward *forward, const sow_replica *replica, sow_row *rows, int64_t *n_rows)
+{
+    int64_t m = *n_rows;
+    SOW_ASSERT(m >= 1 && m <= forward->max_rows);
+    embed_rows(forward, replica, rows, m);
+    add_and_norm(forward, replica, m, true, SOW_TENSOR_INPUT_NORM, 0);
+    for (int64_t layer = 0; layer < forward->layout->shape.n_layers; layer++)
+        m = run_layer(forward, replica, rows, m, layer);
+    *n_rows = m;
+}
+
+void sow_forward_logits(sow_forward *forward, const sow_replica *replica, int64_t first, int64_t n)
+{
+    const sow_shape *shape = &forward->layout->shape;
+    SOW_ASSERT(n >= 1 && n <= SOW_LOGIT_ROWS);
+    run_linear(forward, replica,
+               (linear_job){shape->is_tied ? SOW_TENSOR_EMBED : SOW_TENSOR_LM_HEAD, SOW_N_TENSOR_KINDS, -1, n,
+                            forward->vocab_pad, shape->hidden_size, (double)shape->vocab_size,
+                            forward->normed + first * shape->hidden_size, forward->logits});
+}
