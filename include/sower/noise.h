@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Perturbations: from (seed, generation, member, tensor) to the place and loop of a tensor's noise.  The loops are la's.
+/* Perturbations: from (seed, generation, member, tensor) to place and loop of a tensor's noise.  The loops are la's.
  *
  * Needs: kernels (sow_place, sow_noise_loop), words.  Threads: pure functions.  Ranks: knows none.
  *
@@ -28,8 +28,8 @@ typedef struct sow_member_noise {
 } sow_member_noise;
 sow_member_noise sow_noise_of_member(int64_t member, bool is_mirrored);
 
-/* Whether a tensor's name is chosen by `es.tensors` ("*", "*.weight,!*norm*"): shell patterns in order, the last that matches
- * wins; a list that begins with an exclusion starts from all.  Blanks around commas do not count. */
+/* Whether a tensor's name is chosen by `es.tensors` ("*", "*.weight,!*norm*"): shell patterns in order, the last that
+ * matches wins; a list that begins with an exclusion starts from all.  Blanks around commas do not count. */
 bool sow_noise_selects(const char *patterns, const char *tensor_name);
 
 #endif

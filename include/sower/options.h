@@ -2,17 +2,17 @@
 /* Options: one table (options.def) becomes the struct, the defaults, the YAML reader, the checks, `sower config` and
  * docs/CONFIG.md.
  *
- * Needs: libyaml, error, alloc, words.  Threads: one conf, one thread.  Ranks: knows none; sow_options is plain data, so that
- * root can read the file and send the bytes.
+ * Needs: libyaml, error, alloc, words.  Threads: one conf, one thread.  Ranks: knows none; sow_options is plain data,
+ * so that root can read the file and send the bytes.
  *
  * Every error is one line: "FILE:LINE: KEY: VALUE is ..., expected ...; did you mean ...?" with SOW_ECONF. */
 #ifndef SOWER_OPTIONS_H
 #define SOWER_OPTIONS_H
 
+#include "sower/error.h"
+
 #include <stdbool.h>
 #include <stdio.h>
-
-#include "sower/error.h"
 
 enum { SOW_TEXT = 512, SOW_MAX_PROBES = 16 };
 typedef char sow_text[SOW_TEXT];
@@ -36,8 +36,8 @@ typedef struct sow_probe_options {
 #include "sower/task_options.def"
 } sow_probe_options;
 
-/* Everything a run can be told: `options.<section>.<name>`; probes are a list.  Unused bytes are zero, so that two of them can
- * be compared and sent as bytes. */
+/* Everything a run can be told: `options.<section>.<name>`; probes are a list.  Unused bytes are zero, so that two of
+ * them can be compared and sent as bytes. */
 typedef struct sow_options {
 #define TOP_OPT(name, KIND, ...)     SOW_FIELD_##KIND(name)
 #define SECTION_BEGIN(section)       struct {
@@ -53,17 +53,19 @@ typedef struct sow_options {
 /* Options together with where each came from, so that a later check can name file and line. */
 typedef struct sow_conf sow_conf;
 
+/* With the table's defaults.  *conf may be NULL. */
 SOW_NODISCARD sow_code sow_conf_create(sow_conf **out);
 void sow_conf_destroy(sow_conf **conf);
 
-/* Reads a YAML file of at most 1 MiB.  At most one file per conf, before or after sow_conf_set; a key may stand once.  A file
- * that cannot be read is SOW_ECONF too: it is a wrong argument. */
+/* Reads a YAML file of at most 1 MiB.  At most one file per conf, before or after sow_conf_set; a key may stand once.
+ * A file that cannot be read is SOW_ECONF too: it is a wrong argument. */
 SOW_NODISCARD sow_code sow_conf_load(sow_conf *conf, const char *path);
 /* The same from memory; `what` names it in messages. */
 SOW_NODISCARD sow_code sow_conf_parse(sow_conf *conf, const char *yaml, size_t bytes, const char *what);
 
-/* "key=value", as --set takes it; it wins over the file, the last one wins.  The value is taken as it stands, without YAML's
- * quotes and escapes; only probes are set whole, as YAML flow text: "probes=[{task: calc, rows: 100, every: 5}]". */
+/* "key=value", as --set takes it; it wins over the file, the last one wins.  The value is taken as it stands, without
+ * YAML's quotes and escapes; only probes are set whole, as YAML flow text: "probes=[{task: calc, rows: 100, every:
+ * 5}]". */
 SOW_NODISCARD sow_code sow_conf_set(sow_conf *conf, const char *assignment);
 
 /* Checks that nothing is missing and that keys fit together.  Call after load and set.
@@ -78,22 +80,24 @@ sow_options *sow_conf_edit(sow_conf *conf);
 bool sow_conf_is_given(const sow_conf *conf, const char *key);
 
 /* Refuses a key's value from above (a name that is in no table, a file that is not there): the message is
- * "FILE:LINE: KEY: VALUE is not what is expected here, expected EXPECTED; did you mean ...?".  names may be NULL.  Always
- * returns SOW_ECONF. */
-sow_code sow_conf_reject(const sow_conf *conf, const char *key, const char *expected, const char *const *names, int64_t n_names);
+ * "FILE:LINE: KEY: VALUE is not what is expected here, expected EXPECTED; did you mean ...?".  names may be NULL.
+ * Always returns SOW_ECONF. */
+sow_code sow_conf_reject(const sow_conf *conf, const char *key, const char *expected, const char *const *names,
+                         int64_t n_names);
 
-/* The resolved configuration as YAML that sow_conf_load reads back to the same options, byte for byte.  Free with SOW_FREE. */
+/* The resolved configuration as YAML that sow_conf_load reads back to the same options, byte for byte.  Free with
+ * SOW_FREE. */
 SOW_NODISCARD sow_code sow_conf_write(const sow_options *options, char **out_text);
 
-/* Calls `each` with every setting that determines the result, in the order of the table, and with no other: what a ledger's
- * header holds besides digests of model and data.  Paths, probes and evaluation are not among them.  The values are those of
- * `options`: what `auto` or 0 stands for is to be filled in before, if it matters.  A code of `each` other than SOW_OK ends
- * the loop and is returned. */
+/* Calls `each` with every setting that determines the result, in the order of the table, and with no other: what a
+ * ledger's header holds besides digests of model and data.  Paths, probes and evaluation are not among them.  The
+ * values are those of `options`: what `auto` or 0 stands for is to be filled in before, if it matters.  A code of
+ * `each` other than SOW_OK ends the loop and is returned. */
 typedef sow_code (*sow_conf_each)(void *context, const char *key, const char *value);
 SOW_NODISCARD sow_code sow_conf_result_settings(const sow_options *options, sow_conf_each each, void *context);
 
-/* docs/CONFIG.md, and one key or section as text for `sower config KEY` (false: no such key; then *nearest is the nearest or
- * NULL).  Static storage. */
+/* docs/CONFIG.md, and one key or section as text for `sower config KEY` (false: no such key; then *nearest is the
+ * nearest or NULL).  Static storage. */
 void sow_conf_write_doc(FILE *to);
 bool sow_conf_describe(FILE *to, const char *key, const char **nearest);
 /* Every key, one line each: key, default, unit, doc. */

@@ -6,17 +6,21 @@
 
 enum { SMALLEST_BLOCK = 16384 };
 
-/* Fails at `key` if it was given, else at `because`, the key that makes its value wrong. */
-#define MISFIT(conf, key, because, ...)                                                                                \
-    CONF_FAIL((conf), sow_conf_mark_near((conf), sow_conf_is_given((conf), (key)) ? (key) : (because)), (key), __VA_ARGS__)
+/* The place of `key` if it was given, else of the key that makes its value wrong. */
+static conf_mark mark_of(const sow_conf *conf, const char *key, const char *because)
+{
+    return sow_conf_mark_near(conf, sow_conf_is_given(conf, key) ? key : because);
+}
+
+#define MISFIT(conf, key, because, ...) CONF_FAIL((conf), mark_of((conf), (key), (because)), (key), __VA_ARGS__)
 
 static sow_code check_es(const sow_conf *conf)
 {
     const sow_options *o = &conf->options;
     char number[SOW_TEXT];
     if (o->es.mirrored && o->es.population % 2 != 0)
-        return MISFIT(conf, "es.population", "es.mirrored", "%lld is odd, expected an even number since es.mirrored is true",
-                      (long long)o->es.population);
+        return MISFIT(conf, "es.population", "es.mirrored",
+                      "%lld is odd, expected an even number since es.mirrored is true", (long long)o->es.population);
     if (o->es.update_block % SMALLEST_BLOCK != 0)
         return MISFIT(conf, "es.update_block", "es.update_block", "%lld is not a multiple, expected a multiple of %d",
                       (long long)o->es.update_block, SMALLEST_BLOCK);

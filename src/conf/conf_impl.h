@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the files of this layer share: the rows of the table, where a value came from, and the messages.
  *
- *     options.def, task_options.def --> table.c (rows) --> value.c (text <-> field) <-- yaml.c (file), options.c (--set)
+ *     options.def, task_options.def --> table.c (rows) --> value.c (text <-> field) <-- yaml.c (file), options.c (set)
  *                                                     \--> write.c (YAML, settings), doc.c (CONFIG.md, sower config)
  *
  * Needs: options, words. */
@@ -18,7 +18,7 @@ typedef struct option_row {
     const char *section; /* "es", "" */
     const char *name;    /* "sigma" */
     option_kind kind;
-    bool is_free; /* of the result */
+    bool is_free;  /* of the result */
     size_t offset; /* of the field in sow_options; of a probe's row in sow_probe_options */
     const char *default_text;
     double low, high;    /* KIND_INT, KIND_REAL */
@@ -61,7 +61,7 @@ const option_row *sow_conf_find_path(const char *path);
 const option_row *sow_conf_find_probe(const char *name);
 /* Its number in sow_conf_sections, -1 if it is none. */
 int sow_conf_find_section(const char *name);
-/* The key that was probably meant by "section.name": one of that name elsewhere, or the nearest; NULL if none is near. */
+/* The key that was probably meant by "section.name": one of that name elsewhere, or the nearest; NULL if none is. */
 const char *sow_conf_meant(const char *section, const char *name);
 
 /* Where a value came from: nowhere (a default), a line of the file, or --set. */
@@ -80,10 +80,10 @@ typedef struct probe_list {
 
 struct sow_conf {
     sow_options options;
-    char *file;              /* owned; its name in messages, NULL: none was read */
-    conf_mark marks[N_ROWS]; /* beside sow_conf_rows */
+    char *file;                    /* owned; its name in messages, NULL: none was read */
+    conf_mark marks[N_ROWS];       /* beside sow_conf_rows */
     int section_lines[N_SECTIONS]; /* beside sow_conf_sections; 0: not in the file */
-    probe_list *probes;      /* owned; options.probes is a copy of its items */
+    probe_list *probes;            /* owned; options.probes is a copy of its items */
 };
 
 /* value.c */
@@ -97,8 +97,8 @@ const char *sow_conf_place(const sow_conf *conf, conf_mark mark, char out[PLACE_
 
 /* Fails with "PLACE: KEY: " and the words. */
 #define CONF_FAIL(conf, mark, key, ...) sow_conf_fail((conf), (mark), (key), __FILE__, __LINE__, __VA_ARGS__)
-sow_code sow_conf_fail(const sow_conf *conf, conf_mark mark, const char *key, const char *file, int line, const char *fmt, ...)
-    SOW_PRINTF(6, 7);
+sow_code sow_conf_fail(const sow_conf *conf, conf_mark mark, const char *key, const char *file, int line,
+                       const char *fmt, ...) SOW_PRINTF(6, 7);
 
 /* "a whole number from 2 to 1048576", "one of f32, fp16", ... */
 const char *sow_conf_expected(const option_row *row, char out[EXPECTED_BYTES]);

@@ -4,13 +4,14 @@
 
 #include <string.h>
 
+/* clang-format off */
 static const char intro[] =
     "# Configuration\n"
     "\n"
     "<!-- Made by `sower config --doc` from include/sower/options.def and task_options.def: do not edit. -->\n"
     "\n"
-    "A run is told what to do by one YAML file of sections, each a mapping of the keys below. Keys that are left out have\n"
-    "their defaults; `config.yaml` in a run's folder shows every value that was used, and can be run again.\n"
+    "A run is told what to do by one YAML file of sections, each a mapping of the keys below. Keys that are left out\n"
+    "have their defaults; `config.yaml` in a run's folder shows every value that was used, and can be run again.\n"
     "\n"
     "```yaml\n"
     "model:  {path: models/sprout}\n"
@@ -20,17 +21,28 @@ static const char intro[] =
     "probes: [{task: calc, rows: 200, every: 10}, {task: rev}]\n"
     "```\n"
     "\n"
-    "* `--set KEY=VALUE` (`--set es.sigma=2e-3`) stands above the file; of several the last one counts. The value is taken as\n"
-    "  it stands, without YAML's quotes. `probes` are set whole: `--set 'probes=[{task: calc, rows: 100}]'`.\n"
-    "* A whole number may be written `1e3`; yes and no are `true`, `false`, `yes`, `no`; a text has at most 511 bytes of UTF-8.\n"
-    "* Unknown keys, keys given twice, values out of range or of a wrong type and keys that do not fit together are errors. Each\n"
-    "  is one line, `FILE:LINE: KEY: VALUE is ..., expected ...; did you mean ...?`, and the program ends with exit code 2 on all\n"
-    "  ranks before anything is computed. Anchors, aliases, tags and further documents are refused.\n"
-    "* **Result** says whether a setting determines the result, that is the fitnesses and the weights. Settings with *yes* stand\n"
-    "  in the ledger's header, and a resumed run must have the same. Settings with *no* say how long, how fast and where to run,\n"
-    "  and what to measure beside: whatever they are, the same generations have the same bits. Paths are among them, because a\n"
-    "  digest of the model's weights and of the task's file stands in the header instead.\n"
+    "* `--set KEY=VALUE` (`--set es.sigma=2e-3`) stands above the file; of several the last one counts. The value is\n"
+    "  taken as it stands, without YAML's quotes. `probes` are set whole: `--set 'probes=[{task: calc, rows: 100}]'`.\n"
+    "* A whole number may be written `1e3`; yes and no are `true`, `false`, `yes`, `no`; a text has at most 511 bytes\n"
+    "  of UTF-8.\n"
+    "* Unknown keys, keys given twice, values out of range or of a wrong type and keys that do not fit together are\n"
+    "  errors. Each is one line, `FILE:LINE: KEY: VALUE is ..., expected ...; did you mean ...?`, and the program\n"
+    "  ends with exit code 2 on all ranks before anything is computed. Anchors, aliases, tags and further documents\n"
+    "  are refused, and so are files of more than 1 MiB.\n"
+    "* **Result** says whether a setting determines the result, that is the fitnesses and the weights. Settings with\n"
+    "  *yes* stand in the ledger's header, and a resumed run must have the same. Settings with *no* say how long, how\n"
+    "  fast and where to run, and what to measure beside: whatever they are, the same generations have the same bits.\n"
+    "  Paths are among them, because digests of the model and of the task's file stand in the header instead.\n"
     "\n";
+static const char table_head[] =
+    "| key | default | values | unit | result | what it does |\n"
+    "|---|---|---|---|---|---|\n";
+static const char probes_head[] =
+    "\n## `probes`\n\n"
+    "A list of at most 16 mappings, each a task whose accuracy is followed during the run. Probes never touch the\n"
+    "result.\n\n";
+_Static_assert(SOW_MAX_PROBES == 16 && SOW_TEXT == 512, "the texts above say so");
+/* clang-format on */
 
 /* Text in a cell of a table: a bar would end it. */
 static void write_cell(FILE *to, const char *text)
@@ -74,8 +86,6 @@ static void write_doc_row(FILE *to, const option_row *row)
     (void)fprintf(to, " |\n");
 }
 
-static const char table_head[] = "| key | default | values | unit | result | what it does |\n|---|---|---|---|---|---|\n";
-
 void sow_conf_write_doc(FILE *to)
 {
     const char *section = NULL;
@@ -89,10 +99,8 @@ void sow_conf_write_doc(FILE *to)
         }
         write_doc_row(to, row);
     }
-    (void)fprintf(to,
-                  "\n## `probes`\n\nA list of at most %d mappings, each a task whose accuracy is followed during the run. "
-                  "Probes never touch the result.\n\n%s",
-                  SOW_MAX_PROBES, table_head);
+    (void)fputs(probes_head, to);
+    (void)fputs(table_head, to);
     for (int i = 0; i < N_PROBE_ROWS; i++)
         write_doc_row(to, &sow_conf_probe_rows[i]);
 }

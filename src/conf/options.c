@@ -2,10 +2,10 @@
 /* The options of a run, gathered from a file and --set, with where each came from. */
 #include "conf_impl.h"
 
-#include <string.h>
-
 #include "sower/alloc.h"
 #include "sower/file.h"
+
+#include <string.h>
 
 enum { MAX_FILE_BYTES = 1 << 20 };
 
@@ -57,8 +57,8 @@ static sow_code fail_set(const sow_conf *conf, const char *key)
     if (sow_conf_find_section(key) >= 0)
         return CONF_FAIL(conf, mark, shown, "the key is a section, expected one of its keys: %s.KEY=VALUE", shown);
     if (strncmp(key, "probes", 6) == 0)
-        return CONF_FAIL(conf, mark, shown, "the key is part of a list, expected the whole list: "
-                                            "probes=[{task: calc, rows: 200}]");
+        return CONF_FAIL(conf, mark, shown,
+                         "the key is part of a list, expected the whole list: probes=[{task: calc, rows: 200}]");
     const char *name = strchr(key, '.');
     if (name != NULL)
         (void)snprintf(section, sizeof section, "%.*s", (int)(name - key), key);
@@ -159,7 +159,8 @@ static conf_mark mark_near(const sow_conf *conf, const char *key, const found_ke
     return find_key(conf, item, &parent) ? parent.mark : found->mark;
 }
 
-sow_code sow_conf_reject(const sow_conf *conf, const char *key, const char *expected, const char *const *names, int64_t n_names)
+sow_code sow_conf_reject(const sow_conf *conf, const char *key, const char *expected, const char *const *names,
+                         int64_t n_names)
 {
     found_key found = {0};
     char value[SOW_TEXT] = "", shown[SHOW_BYTES];

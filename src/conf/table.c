@@ -117,8 +117,8 @@ static const char *nearest_probe(const char *name)
     return strcmp(name, "name") == 0 ? "task" : sow_words_nearest(name, names, N_PROBE_ROWS);
 }
 
-/* In this order: a slip in the name (es.sigmaa), the right name in a wrong place (es.seed, sigma), a slip in a section's name
- * (modle), a slip anywhere in the path (ess.sigma). */
+/* In this order: a slip in the name (es.sigmaa), the right name in a wrong place (es.seed, sigma), a slip in a
+ * section's name (modle), a slip anywhere in the path (ess.sigma). */
 const char *sow_conf_meant(const char *section, const char *name)
 {
     if (strcmp(section, "probes") == 0)

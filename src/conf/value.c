@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Values: from text to a field of the options and back, and how messages name place, key and value.
  *
- * Reading is strict: a number is the whole text, a whole number may be written 1e3 but not 1.5, a text holds no NUL and is
- * UTF-8.  A number is written with the fewest digits that read back to the same bits. */
+ * Reading is strict: a number is the whole text, a whole number may be written 1e3 but not 1.5, a text holds no NUL and
+ * is UTF-8.  A number is written with the fewest digits that read back to the same bits. */
 #include "conf_impl.h"
 
 #include <math.h>
@@ -44,7 +44,8 @@ const char *sow_conf_place(const sow_conf *conf, conf_mark mark, char out[PLACE_
     return out;
 }
 
-sow_code sow_conf_fail(const sow_conf *conf, conf_mark mark, const char *key, const char *file, int line, const char *fmt, ...)
+sow_code sow_conf_fail(const sow_conf *conf, conf_mark mark, const char *key, const char *file, int line,
+                       const char *fmt, ...)
 {
     char place[PLACE_BYTES], words[PLACE_BYTES];
     va_list args;
@@ -71,7 +72,8 @@ const char *sow_conf_format_real(double x, char out[SOW_TEXT])
     char *e = strchr(out, 'e');
     if (e != NULL && strchr(out, '.') == NULL) {
         memmove(e + 2, e, strlen(e) + 1);
-        memcpy(e, ".0", 2);
+        e[0] = '.';
+        e[1] = '0';
     }
     return out;
 }
@@ -135,7 +137,8 @@ typedef struct reading {
     char shown[SHOW_BYTES], expected[EXPECTED_BYTES];
 } reading;
 
-#define READ_FAIL(r, what) CONF_FAIL((r)->conf, (r)->mark, (r)->key, "%s %s, expected %s", (r)->shown, (what), (r)->expected)
+#define READ_FAIL(r, what)                                                                                             \
+    CONF_FAIL((r)->conf, (r)->mark, (r)->key, "%s %s, expected %s", (r)->shown, (what), (r)->expected)
 
 /* A number in the row's range. */
 static sow_code read_number(const reading *r, double *out)

@@ -2,9 +2,9 @@
 /* Options written: the resolved configuration as YAML, and the settings that determine the result. */
 #include "conf_impl.h"
 
-#include <string.h>
-
 #include "sower/alloc.h"
+
+#include <string.h>
 
 /* Whether a text can stand in YAML as it is, for our reader and for those that guess types. */
 static bool is_plain(const char *text)
@@ -36,7 +36,8 @@ static uint32_t decode(const unsigned char *p, size_t *bytes)
 /* Characters that YAML does not take as they are, or takes for a line's end. */
 static bool needs_escape(uint32_t c)
 {
-    return c < 0x20 || (c >= 0x7f && c <= 0xa0) || c == 0x2028 || c == 0x2029 || c == 0xfeff || c == 0xfffe || c == 0xffff;
+    return c < 0x20 || (c >= 0x7f && c <= 0xa0) || c == 0x2028 || c == 0x2029 || c == 0xfeff || c == 0xfffe ||
+           c == 0xffff;
 }
 
 static sow_code add_quoted(sow_words *out, const char *text)

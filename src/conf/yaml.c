@@ -5,17 +5,17 @@
  *     es: {population: 30, ...}        sections, each a mapping of scalars
  *     probes: [{task: calc, ...}]      a list of mappings of scalars
  *
- * Nothing is ever deeper, so a file of a million brackets ends at the third.  Anchors, aliases, tags and a second document are
- * refused: a reader should see what a run uses without resolving anything.
+ * Nothing is ever deeper, so a file of a million brackets ends at the third.  Anchors, aliases, tags and a second
+ * document are refused: a reader should see what a run uses without resolving anything.
  *
  * Needs: libyaml. */
 #include "conf_impl.h"
 
+#include "sower/alloc.h"
+
 #include <string.h>
 
 #include <yaml.h>
-
-#include "sower/alloc.h"
 
 typedef struct reader {
     sow_conf *conf;
@@ -179,8 +179,8 @@ static sow_code fail_unknown(const reader *r, const char *section, const key_tex
                          key->text + dot + 1, dot, key->text);
     }
     if (is_top && is_later_section(key->text))
-        return CONF_FAIL(r->conf, key->mark, path, "the section is of a later version and not in this build, expected "
-                                                   "a section of method es");
+        return CONF_FAIL(r->conf, key->mark, path,
+                         "the section is of a later version and not in this build, expected a section of method es");
     const char *near = sow_conf_meant(strncmp(section, "probes", 6) == 0 ? "probes" : section, key->text);
     return CONF_FAIL(r->conf, key->mark, path, "the key is unknown, expected %s%s (see sower config)%s%s%s",
                      is_top ? "a section" : "a key of ", section, near == NULL ? "" : "; did you mean ",

@@ -2,9 +2,9 @@
 /* The table of perturbations, mirrored pairs, and which tensors are perturbed. */
 #include "noise_impl.h"
 
-#include <string.h>
-
 #include "sower/words.h"
+
+#include <string.h>
 
 static const sow_noise *const noises[] = {
 #define NOISE(name) &sow_noise_##name,

@@ -4,6 +4,7 @@
 #include "check.h"
 
 #include "sower/options.h"
+#include "sower/words.h"
 
 /* Parses `yaml` as t.yaml, applies `set` (may be NULL), finishes with what `run` requires if is_strict. */
 static sow_code gather(const char *yaml, const char *set, bool is_strict, sow_conf **out)
@@ -42,7 +43,8 @@ static void check_wrong(const wrong_case *cases, size_t n)
 static void test_parse_when_empty_then_defaults(void **state)
 {
     (void)state;
-    static const char *const texts[] = {"", "\n", "# nothing\n", "---\n", "--- ~\n", "{}\n", "\xef\xbb\xbf# a mark in front\n"};
+    static const char *const texts[] = {
+        "", "\n", "# nothing\n", "---\n", "--- ~\n", "{}\n", "\xef\xbb\xbf# a mark in front\n"};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         sow_conf *conf = NULL;
         CHECK_OK(gather(texts[i], NULL, false, &conf));
@@ -110,13 +112,18 @@ static void test_parse_when_key_is_unknown_then_nearest_is_named(void **state)
         {"grpo: {kl: 1}\n", NULL,
          "t.yaml:1: grpo: the section is of a later version and not in this build, expected a section of method es"},
         {"probes:\n- {task: calc, row: 5}\n", NULL,
-         "t.yaml:2: probes[0].row: the key is unknown, expected a key of probes[0] (see sower config); did you mean rows?"},
+         "t.yaml:2: probes[0].row: the key is unknown, expected a key of probes[0] (see sower config); did you mean "
+         "rows?"},
         {"probes:\n- {task: calc}\n- {name: calc}\n", NULL,
-         "t.yaml:3: probes[1].name: the key is unknown, expected a key of probes[1] (see sower config); did you mean task?"},
+         "t.yaml:3: probes[1].name: the key is unknown, expected a key of probes[1] (see sower config); did you mean "
+         "task?"},
         {"<<: {a: b}\n", NULL, "t.yaml:1: <<: the key is unknown, expected a section (see sower config)"},
-        {"\"a\\nb\\0c\": 1\n", NULL, "t.yaml:1: a\\x0ab\\x00c: the key is unknown, expected a section (see sower config)"},
-        {"", "es.sigmaa=1", "--set: es.sigmaa: the key is unknown, expected one that sower config lists; did you mean es.sigma?"},
-        {"", "esigma=1", "--set: esigma: the key is unknown, expected one that sower config lists; did you mean es.sigma?"},
+        {"\"a\\nb\\0c\": 1\n", NULL,
+         "t.yaml:1: a\\x0ab\\x00c: the key is unknown, expected a section (see sower config)"},
+        {"", "es.sigmaa=1",
+         "--set: es.sigmaa: the key is unknown, expected one that sower config lists; did you mean es.sigma?"},
+        {"", "esigma=1",
+         "--set: esigma: the key is unknown, expected one that sower config lists; did you mean es.sigma?"},
         {"", "es=1", "--set: es: the key is a section, expected one of its keys: es.KEY=VALUE"},
         {"", "probes[0].rows=1",
          "--set: probes[0].rows: the key is part of a list, expected the whole list: probes=[{task: calc, rows: 200}]"},
@@ -130,7 +137,8 @@ static void test_parse_when_value_is_wrong_then_expected_is_named(void **state)
 {
     (void)state;
     static const wrong_case cases[] = {
-        {"es:\n  population: 1\n", NULL, "t.yaml:2: es.population: 1 is out of range, expected a whole number from 2 to 1048576"},
+        {"es:\n  population: 1\n", NULL,
+         "t.yaml:2: es.population: 1 is out of range, expected a whole number from 2 to 1048576"},
         {"es: {population: 1e30}\n", NULL,
          "t.yaml:1: es.population: 1e30 is out of range, expected a whole number from 2 to 1048576"},
         {"es: {population: 99999999999999999999}\n", NULL,
@@ -148,24 +156,30 @@ static void test_parse_when_value_is_wrong_then_expected_is_named(void **state)
         {"es: {sigma: 0}\n", NULL, "t.yaml:1: es.sigma: 0 is out of range, expected a number from 1.0e-12 to 1000"},
         {"es: {sigma: }\n", NULL, "t.yaml:1: es.sigma: nothing is given, expected a number from 1.0e-12 to 1000"},
         {"run: {out: ~}\n", NULL, "t.yaml:1: run.out: nothing is given, expected a text of at most 511 bytes"},
-        {"es: {mirrored: maybe}\n", NULL, "t.yaml:1: es.mirrored: maybe is neither true nor false, expected true or false"},
+        {"es: {mirrored: maybe}\n", NULL,
+         "t.yaml:1: es.mirrored: maybe is neither true nor false, expected true or false"},
         {"es: {mirrored: 1}\n", NULL, "t.yaml:1: es.mirrored: 1 is neither true nor false, expected true or false"},
         {"es: {shaping: zscor}\n", NULL,
-         "t.yaml:1: es.shaping: zscor is not a choice, expected one of zscore, centered_rank, none; did you mean zscore?"},
-        {"es: {sigma: {a: 1}}\n", NULL, "t.yaml:1: es.sigma: a mapping is given, expected a number from 1.0e-12 to 1000"},
+         "t.yaml:1: es.shaping: zscor is not a choice, expected one of zscore, centered_rank, none; did you mean "
+         "zscore?"},
+        {"es: {sigma: {a: 1}}\n", NULL,
+         "t.yaml:1: es.sigma: a mapping is given, expected a number from 1.0e-12 to 1000"},
         {"es: {sigma: [1]}\n", NULL, "t.yaml:1: es.sigma: a list is given, expected a number from 1.0e-12 to 1000"},
         {"es: 5\n", NULL, "t.yaml:1: es: 5 is a single value, expected a mapping 'key: value'"},
         {"es:\nrun: {seed: 1}\n", NULL, "t.yaml:1: es: nothing is given, expected a mapping 'key: value'"},
         {"es: [1]\n", NULL, "t.yaml:1: es: a list is given, expected a mapping 'key: value'"},
         {"probes: {task: calc}\n", NULL, "t.yaml:1: probes: a mapping is given, expected a list of mappings"},
-        {"probes: [calc]\n", NULL, "t.yaml:1: probes[0]: a value is given, expected a mapping like {task: calc, rows: 200}"},
+        {"probes: [calc]\n", NULL,
+         "t.yaml:1: probes[0]: a value is given, expected a mapping like {task: calc, rows: 200}"},
         {"probes:\n- {task: calc}\n- {task: calc, rows: 0}\n", NULL,
          "t.yaml:3: probes[1].rows: 0 is out of range, expected a whole number from 1 to 1000000000"},
         {"- 1\n", NULL, "t.yaml:1: document: a list is given, expected a mapping of sections"},
         {"just text\n", NULL, "t.yaml:1: document: a value is given, expected a mapping of sections"},
-        {"method: grpo\n", NULL, "t.yaml:1: method: grpo is a method of a later version and not in this build, expected es"},
+        {"method: grpo\n", NULL,
+         "t.yaml:1: method: grpo is a method of a later version and not in this build, expected es"},
         {"method: ess\n", NULL, "t.yaml:1: method: ess is not a choice, expected es; did you mean es?"},
-        {"run: {out: \"a\\0b\"}\n", NULL, "t.yaml:1: run.out: a\\x00b holds a NUL, expected a text of at most 511 bytes"},
+        {"run: {out: \"a\\0b\"}\n", NULL,
+         "t.yaml:1: run.out: a\\x00b holds a NUL, expected a text of at most 511 bytes"},
         {"", "es.population=1", "--set: es.population: 1 is out of range, expected a whole number from 2 to 1048576"},
         {"", "es.sigma=", "--set: es.sigma: '' is not a finite number, expected a number from 1.0e-12 to 1000"},
         {"", "es.sigma= 1", "--set: es.sigma:  1 is not a finite number, expected a number from 1.0e-12 to 1000"},
@@ -182,8 +196,10 @@ static void test_parse_when_key_is_given_twice_then_fails(void **state)
 {
     (void)state;
     static const wrong_case cases[] = {
-        {"es:\n  sigma: 1\n  sigma: 1\n", NULL, "t.yaml:3: es.sigma: the key is given twice (first in line 2), expected once"},
-        {"es: {sigma: 1}\nes: {alpha: 1}\n", NULL, "t.yaml:2: es: the key is given twice (first in line 1), expected once"},
+        {"es:\n  sigma: 1\n  sigma: 1\n", NULL,
+         "t.yaml:3: es.sigma: the key is given twice (first in line 2), expected once"},
+        {"es: {sigma: 1}\nes: {alpha: 1}\n", NULL,
+         "t.yaml:2: es: the key is given twice (first in line 1), expected once"},
         {"method: es\nmethod: es\n", NULL, "t.yaml:2: method: the key is given twice (first in line 1), expected once"},
         {"probes: []\nprobes: []\n", NULL, "t.yaml:2: probes: the key is given twice (first in line 1), expected once"},
         {"probes: [{task: a,\n  task: b}]\n", NULL,
@@ -196,7 +212,8 @@ static void test_parse_when_yaml_is_odd_then_refused(void **state)
 {
     (void)state;
     static const wrong_case cases[] = {
-        {"es: &a {sigma: 1}\n", NULL, "t.yaml:1: es: an anchor (&name) is not allowed here, expected a mapping 'key: value'"},
+        {"es: &a {sigma: 1}\n", NULL,
+         "t.yaml:1: es: an anchor (&name) is not allowed here, expected a mapping 'key: value'"},
         {"es: {sigma: *a}\n", NULL,
          "t.yaml:1: es.sigma: an alias (*name) is not allowed here, expected a number from 1.0e-12 to 1000"},
         {"es: {sigma: !!float 1}\n", NULL,
@@ -208,7 +225,8 @@ static void test_parse_when_yaml_is_odd_then_refused(void **state)
         {"es:\n  sigma: [1\n", NULL, "t.yaml:2: es.sigma: a list is given, expected a number from 1.0e-12 to 1000"},
         {"es:\n\t sigma: 1\n", NULL,
          "t.yaml:2: invalid YAML: found character that cannot start any token while scanning for the next token"},
-        {"es: {sigma: 1\n", NULL, "t.yaml:2: invalid YAML: did not find expected ',' or '}' while parsing a flow mapping"},
+        {"es: {sigma: 1\n", NULL,
+         "t.yaml:2: invalid YAML: did not find expected ',' or '}' while parsing a flow mapping"},
         {"run:\n  out: \"\xff\"\n", NULL, "t.yaml:2: invalid YAML: the line is not UTF-8, expected UTF-8"},
         {"run:\n  out: \x01\n", NULL, "t.yaml:2: invalid YAML: control characters are not allowed"},
     };
@@ -230,7 +248,8 @@ static void test_parse_when_nested_deeply_then_ends_at_once(void **state)
     memset(text, 'a', DEEP);
     memcpy(text, "es: {noise: ", 12);
     text[DEEP - 1] = '}';
-    CHECK_FAILS(gather(text, NULL, false, &conf), SOW_ECONF, "is too long (1048563 bytes), expected a text of at most 511");
+    CHECK_FAILS(gather(text, NULL, false, &conf), SOW_ECONF,
+                "is too long (1048563 bytes), expected a text of at most 511");
     assert_true(strlen(sow_error_text()) < 300);
     free(text);
 }
@@ -251,21 +270,26 @@ static void test_parse_when_text_is_longest_then_fits(void **state)
 static void test_parse_when_too_many_probes_then_fails(void **state)
 {
     (void)state;
-    char text[32 * (SOW_MAX_PROBES + 1) + 16] = "probes:\n";
+    static const char item[] = "- {task: calc}\n";
     sow_conf *conf = NULL;
+    sow_words text = {0};
+    CHECK_OK(sow_words_print(&text, "probes:\n"));
     for (int i = 0; i < SOW_MAX_PROBES; i++)
-        strcat(text, "- {task: calc}\n");
-    CHECK_OK(gather(text, NULL, false, &conf));
+        CHECK_OK(sow_words_add(&text, item, strlen(item)));
+    CHECK_OK(gather(text.text, NULL, false, &conf));
     assert_int_equal(sow_conf_options(conf)->n_probes, SOW_MAX_PROBES);
     sow_conf_destroy(&conf);
-    strcat(text, "- {task: calc}\n");
-    CHECK_FAILS(gather(text, NULL, false, &conf), SOW_ECONF, "t.yaml:18: probes: 17 items is too many, expected at most 16");
+    CHECK_OK(sow_words_add(&text, item, strlen(item)));
+    CHECK_FAILS(gather(text.text, NULL, false, &conf), SOW_ECONF,
+                "t.yaml:18: probes: 17 items is too many, expected at most 16");
+    sow_words_fini(&text);
 }
 
 static void test_set_when_file_has_key_then_set_wins_in_any_order(void **state)
 {
     (void)state;
-    static const char yaml[] = "es: {sigma: 0.25, alpha: 0.5}\nprobes: [{task: rev}, {task: calc}]\nrun: {out: a-longer-name}\n";
+    static const char yaml[] =
+        "es: {sigma: 0.25, alpha: 0.5}\nprobes: [{task: rev}, {task: calc}]\nrun: {out: a-longer-name}\n";
     for (int is_before = 0; is_before < 2; is_before++) {
         sow_conf *conf = NULL;
         CHECK_OK(sow_conf_create(&conf));
@@ -285,7 +309,8 @@ static void test_set_when_file_has_key_then_set_wins_in_any_order(void **state)
         assert_string_equal(o->probes[0].task.name, "count");
         for (size_t i = 4; i < SOW_TEXT; i++)
             assert_int_equal(o->run.out[i], 0);
-        CHECK_FAILS(sow_conf_reject(conf, "probes[0].task", "a task", NULL, 0), SOW_ECONF, "--set: probes[0].task: count is");
+        CHECK_FAILS(sow_conf_reject(conf, "probes[0].task", "a task", NULL, 0), SOW_ECONF,
+                    "--set: probes[0].task: count is");
         sow_conf_destroy(&conf);
     }
 }
@@ -298,9 +323,11 @@ static void test_finish_when_keys_do_not_fit_then_fails(void **state)
          "t.yaml:3: es.population: 31 is odd, expected an even number since es.mirrored is true"},
         {"es:\n  population: 31\n", "es.mirrored=true",
          "t.yaml:2: es.population: 31 is odd, expected an even number since es.mirrored is true"},
-        {"es:\n  anchor: l2\n", NULL, "t.yaml:2: es.anchor_lambda: 0 is no decay, expected a number above 0 since es.anchor is l2"},
+        {"es:\n  anchor: l2\n", NULL,
+         "t.yaml:2: es.anchor_lambda: 0 is no decay, expected a number above 0 since es.anchor is l2"},
         {"es: {anchor: l2, alpha: 0.5,\n  anchor_lambda: 2}\n", NULL,
-         "t.yaml:2: es.anchor_lambda: 2 is too large, expected es.alpha * es.anchor_lambda below 1 since es.anchor is l2"},
+         "t.yaml:2: es.anchor_lambda: 2 is too large, expected es.alpha * es.anchor_lambda below 1 since es.anchor is "
+         "l2"},
         {"es: {update_block: 16385}\n", NULL,
          "t.yaml:1: es.update_block: 16385 is not a multiple, expected a multiple of 16384"},
         {"task:\n  numbers_min: 5\n", NULL,
@@ -334,7 +361,8 @@ static void test_finish_when_key_is_missing_then_place_is_named(void **state)
                 "t.yaml:2: model.path: nothing is given, expected a value (The model: a Hugging Face folder");
     CHECK_FAILS(gather("model: {path: ''}\n", NULL, true, &conf), SOW_ECONF, "t.yaml:1: model.path: nothing is given");
     CHECK_FAILS(gather("model: {path: x}\n", NULL, true, &conf), SOW_ECONF, "t.yaml:1: task.name: nothing is given");
-    CHECK_FAILS(gather("model: {path: x}\n", "task.name=", true, &conf), SOW_ECONF, "--set: task.name: nothing is given");
+    CHECK_FAILS(gather("model: {path: x}\n", "task.name=", true, &conf), SOW_ECONF,
+                "--set: task.name: nothing is given");
     static const char *const required[] = {"task.name", NULL};
     CHECK_OK(sow_conf_create(&conf));
     CHECK_FAILS(sow_conf_finish(conf, required), SOW_ECONF, "--set: task.name: nothing is given");
@@ -348,13 +376,16 @@ static void test_reject_when_name_is_wrong_then_nearest_is_named(void **state)
     sow_conf *conf = NULL;
     CHECK_OK(gather("task:\n  name: countdwn\nprobes:\n- task: calk\n", NULL, false, &conf));
     assert_int_equal(sow_conf_reject(conf, "task.name", "a task", names, 3), SOW_ECONF);
-    assert_string_equal(sow_error_text(), "t.yaml:2: task.name: countdwn is not what is expected here, expected a task; did you "
-                                          "mean countdown?");
+    assert_string_equal(sow_error_text(),
+                        "t.yaml:2: task.name: countdwn is not what is expected here, expected a task; did you "
+                        "mean countdown?");
     assert_int_equal(sow_conf_reject(conf, "probes[0].task", "a task", names, 3), SOW_ECONF);
-    assert_string_equal(sow_error_text(), "t.yaml:4: probes[0].task: calk is not what is expected here, expected a task; did you "
-                                          "mean calc?");
+    assert_string_equal(sow_error_text(),
+                        "t.yaml:4: probes[0].task: calk is not what is expected here, expected a task; did you "
+                        "mean calc?");
     assert_int_equal(sow_conf_reject(conf, "es.noise", "a perturbation", NULL, 0), SOW_ECONF);
-    assert_string_equal(sow_error_text(), "t.yaml:1: es.noise: gaussian is not what is expected here, expected a perturbation");
+    assert_string_equal(sow_error_text(),
+                        "t.yaml:1: es.noise: gaussian is not what is expected here, expected a perturbation");
     sow_conf_destroy(&conf);
 }
 
