@@ -33,6 +33,9 @@ SOW_NODISCARD sow_code sow_tau_parse(const char *text, sow_tau *out);
 void sow_drift_measure(const sow_layout *layout, const float *base, const float *theta, const sow_tau *tau, sow_drift *out);
 /* Adds b to a. */
 void sow_drift_add(sow_drift *a, const sow_drift *b);
+/* The members of one JSON object: tau, all, kinds, layers, tensors, each with norm, relative, paper_norm, sparsity. */
+struct sow_line;
+void sow_drift_put(struct sow_line *line, const sow_layout *layout, const sow_drift *drifts, const sow_tau *tau);
 /* alpha * sqrt(d T / N): the norm of a random walk of T z-scored ES steps (reference: arXiv 2601.20861 re-derived; 2604.01499). */
 double sow_drift_law(double alpha, double n_parameters, double steps, double population);
 

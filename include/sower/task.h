@@ -13,6 +13,8 @@
 #include "sower/options.h"
 #include "sower/words.h"
 
+struct sow_json; /* json.h */
+
 /* An opened task's own state. */
 typedef struct sow_task_state sow_task_state;
 
@@ -24,6 +26,8 @@ typedef struct sow_grade {
     double parts[SOW_MAX_PARTS];
 } sow_grade;
 
+/* ask, solve and key ADD to *out.  Generated rows are held out if crc32 of their key is 0 mod 10; a file's rows if they have
+ * "split": "test". */
 typedef struct sow_task_kind {
     const char *name, *doc;
     const char *parts[SOW_MAX_PARTS + 1]; /* names, NULL-terminated: {"format", "answer"} */
@@ -37,8 +41,11 @@ typedef struct sow_task_kind {
     int64_t (*n_rows)(const sow_task_state *state);
     /* The prompt of row i (i counts from options->offset), without template and chat. */
     sow_code (*ask)(sow_task_state *state, int64_t row, sow_words *out);
-    /* An answer that scores full marks (the task's own solution); for tests and supervised rows. */
+    /* An answer that scores full marks (the task's own solution); for tests and supervised rows.  SOW_EARG if the file's row
+     * has none. */
     sow_code (*solve)(sow_task_state *state, int64_t row, sow_words *out);
+    /* What the held-out rule looks at: two rows with one key are the same question. */
+    sow_code (*key)(sow_task_state *state, int64_t row, sow_words *out);
     /* Grades a completion (the new text only).  Pure.  Never fails on content. */
     sow_code (*grade)(sow_task_state *state, int64_t row, const char *completion, size_t bytes, sow_grade *out);
     /* Grades a row given as JSON with "response" (for `sower grade`): parses the row's fields; SOW_EFORMAT names the field. */
@@ -61,9 +68,11 @@ const sow_task_options *sow_task_options_of(const sow_task *task);
 /* Rows in use: min(options->rows, rows there are). */
 int64_t sow_task_rows(const sow_task *task);
 int64_t sow_task_max_new(const sow_task *task);
-/* The prompt with `template` applied. */
+/* The prompt with `template` applied.  These three replace what is in *out; row: 0 .. rows-1, else SOW_EARG. */
 SOW_NODISCARD sow_code sow_task_prompt(sow_task *task, int64_t row, sow_words *out);
 SOW_NODISCARD sow_code sow_task_solve(sow_task *task, int64_t row, sow_words *out);
+SOW_NODISCARD sow_code sow_task_key(sow_task *task, int64_t row, sow_words *out);
+/* Allocates nothing. */
 SOW_NODISCARD sow_code sow_task_grade(sow_task *task, int64_t row, const char *completion, size_t bytes, sow_grade *out);
 /* The same task on its held-out rows (split test), `rows` of them; *has false if it has none (a file without them). */
 SOW_NODISCARD sow_code sow_task_open_held_out(const sow_task *task, int64_t rows, sow_task **out, bool *has);

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Fine-tuning by Evolution Strategies over the ranks of a job (arXiv 2509.24372; arXiv 2601.20861).
+ *
+ * Needs: everything below.  Threads: the first thread.
+ *
+ * Bits: ledger and weights depend on the settings that stand in the ledger's header and on nothing else. */
+#ifndef SOWER_ES_H
+#define SOWER_ES_H
+
+#include <stdbool.h>
+
+#include "sower/options.h"
+#include "sower/world.h"
+
+typedef struct sow_es_args {
+    sow_world *world;     /* borrowed */
+    const sow_conf *conf; /* root only, finished; NULL elsewhere */
+    const char *folder;   /* root only: the run's folder */
+    bool is_resume;       /* root only */
+} sow_es_args;
+
+/* Not collective.  Whether all names in a finished configuration are in their tables; SOW_ECONF naming the first that is not. */
+SOW_NODISCARD sow_code sow_es_check_names(const sow_conf *conf);
+
+/* Collective.  Runs to the end, or to a good place to stop (SOW_ESTOP).  All ranks return the same kind of outcome; root's error text
+ * says why.  *is_agreed: all ranks know that it failed, so that sow_world_stop may finalise. */
+SOW_NODISCARD sow_code sow_es_run(const sow_es_args *args, bool *is_agreed);
+
+#endif

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A view of weights and some rows in, rewards out: the one way in for ES, probes, `eval` and `verify`.
+ *
+ * Needs: engine, replica, task, tokenizer, chat, theta's noise.  Threads: the first thread.  Ranks: knows none.
+ * Bits: a tally depends on the weights and the rows only.  After the first unit a unit of no larger rows takes no memory. */
+#ifndef SOWER_EVALUATE_H
+#define SOWER_EVALUATE_H
+
+#include "sower/engine.h"
+#include "sower/options.h"
+#include "sower/replica.h"
+#include "sower/task.h"
+#include "sower/tokenizer.h"
+
+typedef struct sow_evaluator sow_evaluator;
+
+typedef struct sow_evaluator_args {
+    sow_la *la;               /* borrowed */
+    const sow_layout *layout; /* borrowed */
+    sow_type type;
+    const char *tokenizer_json;
+    size_t tokenizer_bytes;
+    const char *chat; /* format of sow_chat_detect, NULL: prompts as they are; static storage */
+    const char *stop; /* NULL: none; borrowed */
+    int64_t batch;
+} sow_evaluator_args;
+
+SOW_NODISCARD sow_code sow_evaluator_create(const sow_evaluator_args *args, sow_evaluator **out);
+void sow_evaluator_destroy(sow_evaluator **evaluator);
+
+/* Adds a task (it becomes the evaluator's and is closed with it); max_new 0: the task's own.  `*job` is its number. */
+SOW_NODISCARD sow_code sow_evaluator_add(sow_evaluator *evaluator, sow_task *task, int64_t max_new, int *job);
+sow_task *sow_evaluator_task(sow_evaluator *evaluator, int job);
+int64_t sow_evaluator_max_new(const sow_evaluator *evaluator, int job);
+sow_tokenizer *sow_evaluator_tokenizer(sow_evaluator *evaluator);
+sow_engine *sow_evaluator_engine(sow_evaluator *evaluator);
+const sow_replica *sow_evaluator_replica(const sow_evaluator *evaluator);
+
+/* Makes the replica from theta and noise (NULL: none), unless it already holds `key`, which names weights: equal keys, equal weights.
+ * Key -1 is never held. */
+SOW_NODISCARD sow_code sow_evaluator_weights(sow_evaluator *evaluator, int64_t key, const float *theta, const sow_tensor_noise *noise);
+bool sow_evaluator_holds(const sow_evaluator *evaluator, int64_t key);
+
+/* Tokens of a row's prompt. */
+SOW_NODISCARD sow_code sow_evaluator_prompt_tokens(sow_evaluator *evaluator, int job, int64_t row, int64_t *out);
+
+/* Sums over rows.  Rewards are rounded once to integers (scale 2^32), parts too (2^16), and added: slices add up exactly. */
+typedef struct sow_tally {
+    int64_t rows, reward, correct, new_tokens, prompt_tokens, parts[SOW_MAX_PARTS];
+} sow_tally;
+void sow_tally_add(sow_tally *to, const sow_tally *from);
+double sow_tally_mean_reward(const sow_tally *tally); /* reward / 2^32 / rows */
+
+/* Called for each row, in order of the rows. */
+typedef struct sow_answer {
+    int64_t row;
+    const char *prompt, *completion;
+    size_t prompt_bytes, completion_bytes;
+    const sow_completion *tokens;
+    sow_grade grade;
+} sow_answer;
+typedef sow_code (*sow_answer_each)(void *context, const sow_answer *answer);
+
+/* Answers and grades rows[0..n-1] of a job with the weights that are held.  each may be NULL. */
+SOW_NODISCARD sow_code sow_evaluator_run(sow_evaluator *evaluator, int job, const int64_t *rows, int64_t n, sow_answer_each each,
+                                         void *context, sow_tally *out);
+
+#endif

@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a run writes down: evaluations on the same ranks, a line of metrics per step, drift, samples.  Nothing here touches the bits
+ * of the run. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "sower/alloc.h"
+#include "sower/clock.h"
+#include "sower/log.h"
+
+#include "root_impl.h"
+
+/* Rows of a job go out in slices of about unit_tokens_min tokens. */
+static sow_code add_evaluation(sow_root *root, int job, int64_t *n_units)
+{
+    sow_run *run = root->run;
+    int64_t rows = sow_task_rows(sow_evaluator_task(run->evaluator, job)), tokens = 0;
+    SOW_TRY(sow_evaluator_prompt_tokens(run->evaluator, job, 0, &tokens));
+    tokens = (tokens + sow_evaluator_max_new(run->evaluator, job)) * rows;
+    int64_t slices = tokens / run->options->es.unit_tokens_min;
+    slices = slices < 1 ? 1 : slices > rows ? rows : slices;
+    return sow_root_add_units(root, n_units, -1, job, rows, slices);
+}
+
+static sow_code evaluate_jobs(sow_root *root, int64_t step, bool has_held_out)
+{
+    sow_run *run = root->run;
+    const sow_options *o = run->options;
+    int64_t n = 0;
+    memset(root->job_tallies, 0, sizeof root->job_tallies);
+    if (has_held_out)
+        SOW_TRY(add_evaluation(root, run->held_out_job, &n));
+    for (int64_t i = 0; i < o->n_probes; i++)
+        if (sow_eval_is_due(o->probes[i].every, step, o->run.steps))
+            SOW_TRY(add_evaluation(root, run->probe_jobs[i], &n));
+    if (n == 0)
+        return SOW_OK;
+    SOW_TRY(sow_root_round(root, (int32_t)(2 * step + 1), n, "evaluation"));
+    const sow_result *results = sow_queue_results(root->queue);
+    for (int64_t i = 0; i < n; i++) {
+        const sow_result *r = &results[i];
+        sow_tally t = {.rows = root->units[i].count,
+                       .reward = r->reward,
+                       .correct = r->correct,
+                       .new_tokens = r->new_tokens,
+                       .prompt_tokens = r->prompt_tokens,
+                       .parts = {r->parts[0], r->parts[1]}};
+        sow_tally_add(&root->job_tallies[root->units[i].job], &t);
+    }
+    return SOW_OK;
+}
+
+static sow_code put_sample(void *context, const sow_answer *answer)
+{
+    sow_root *root = context;
+    sow_line *line = NULL;
+    SOW_TRY(sow_line_create(&line));
+    sow_line_begin_object(line, NULL);
+    sow_line_int(line, "step", root->status.step);
+    sow_line_int(line, "row", answer->row);
+    sow_line_string_n(line, "prompt", answer->prompt, answer->prompt_bytes);
+    sow_line_string_n(line, "completion", answer->completion, answer->completion_bytes);
+    sow_line_real(line, "reward", answer->grade.reward);
+    sow_line_bool(line, "correct", answer->grade.is_correct);
+    sow_line_end_object(line);
+    sow_code rc = sow_folder_sample(root->folder, line);
+    sow_line_destroy(&line);
+    return rc;
+}
+
+/* Root answers the first held-out (or training) rows itself: samples need not travel. */
+static sow_code write_samples(sow_root *root, int64_t step)
+{
+    sow_run *run = root->run;
+    int job = run->held_out_job >= 0 ? run->held_out_job : run->train_job;
+    int64_t rows[1000], n = run->options->run.samples, has = sow_task_rows(sow_evaluator_task(run->evaluator, job));
+    sow_tally tally;
+    n = n < has ? n : has;
+    if (n == 0)
+        return SOW_OK;
+    for (int64_t i = 0; i < n; i++)
+        rows[i] = i;
+    int64_t members = run->options->es.population;
+    sow_theta_member_noise(run->layout, &run->plan, step + 1, -1, run->noise);
+    SOW_TRY(sow_evaluator_weights(run->evaluator, step * (members + 1) + members, sow_theta_buffer(run->theta, step), run->noise));
+    root->status.step = step;
+    return sow_evaluator_run(run->evaluator, job, rows, n, put_sample, root, &tally);
+}
+
+static void put_tally(sow_line *line, const char *key, const sow_task *task, const sow_tally *t)
+{
+    double low = 0, high = 1;
+    const sow_task_kind *kind = sow_task_kind_of(task);
+    sow_stats_wilson(t->correct, t->rows, &low, &high);
+    sow_line_begin_object(line, key);
+    sow_line_string(line, "task", kind->name);
+    sow_line_int(line, "rows", t->rows);
+    sow_line_real(line, "accuracy", (double)t->correct / (double)t->rows);
+    sow_line_real(line, "low", low);
+    sow_line_real(line, "high", high);
+    sow_line_real(line, "reward", sow_tally_mean_reward(t));
+    for (int i = 0; i < SOW_MAX_PARTS && kind->parts[i] != NULL; i++)
+        sow_line_real(line, kind->parts[i], (double)t->parts[i] / 0x1p16 / (double)t->rows);
+    sow_line_real(line, "completion_length", (double)t->new_tokens / (double)t->rows);
+    sow_line_int(line, "tokens", t->new_tokens + t->prompt_tokens);
+    sow_line_end_object(line);
+}
+
+static void put_evaluations(sow_root *root, sow_line *line)
+{
+    sow_run *run = root->run;
+    const sow_tally *held_out = run->held_out_job < 0 ? NULL : &root->job_tallies[run->held_out_job];
+    if (held_out != NULL && held_out->rows > 0)
+        put_tally(line, "eval", sow_evaluator_task(run->evaluator, run->held_out_job), held_out);
+    sow_line_begin_array(line, "probes");
+    for (int64_t i = 0; i < run->options->n_probes; i++) {
+        int job = run->probe_jobs[i];
+        if (root->job_tallies[job].rows > 0)
+            put_tally(line, NULL, sow_evaluator_task(run->evaluator, job), &root->job_tallies[job]);
+        else
+            sow_line_null(line, NULL);
+    }
+    sow_line_end_array(line);
+}
+
+/* {"decode": {"min": s, "avg": s, "max": s}, ...} over the ranks whose report of this generation has come. */
+static void put_phases(sow_root *root, sow_line *line, int64_t step, double *flops)
+{
+    int n_ranks = sow_world_size(root->run->world);
+    sow_line_begin_object(line, "phases");
+    for (int phase = SOW_PHASE_PERTURB; phase < SOW_N_PHASES; phase++) {
+        double min = INFINITY, max = 0, sum = 0;
+        int n = 0;
+        for (int rank = 0; rank < n_ranks; rank++) {
+            const report_message *report = &root->reports[rank];
+            if (report->generation != step)
+                continue;
+            double s = report->phase_s[phase];
+            min = s < min ? s : min;
+            max = s > max ? s : max;
+            sum += s;
+            n++;
+            if (phase == SOW_PHASE_PERTURB)
+                *flops += report->flops;
+        }
+        if (n == 0)
+            continue;
+        sow_line_begin_object(line, sow_phase_name(phase));
+        sow_line_real(line, "min", min);
+        sow_line_real(line, "avg", sum / n);
+        sow_line_real(line, "max", max);
+        sow_line_end_object(line);
+    }
+    sow_line_end_object(line);
+}
+
+static void put_generation(sow_root *root, sow_line *line, int64_t step)
+{
+    sow_run *run = root->run;
+    const sow_options *o = run->options;
+    const sow_task_kind *kind = sow_task_kind_of(sow_evaluator_task(run->evaluator, run->train_job));
+    const sow_tally *t = &root->now.tally;
+    sow_summary s = sow_stats_summary(run->fitness, o->es.population);
+    sow_traffic traffic = sow_world_traffic(run->world);
+    double flops = 0;
+    int64_t tokens = t->new_tokens + t->prompt_tokens;
+    sow_line_real(line, "reward", s.mean);
+    sow_line_real(line, "reward_std", s.std);
+    sow_line_real(line, "reward_min", s.min);
+    sow_line_real(line, "reward_max", s.max);
+    if (root->now.center.rows > 0)
+        sow_line_real(line, "reward_center", sow_tally_mean_reward(&root->now.center));
+    sow_line_real(line, "accuracy", (double)t->correct / (double)t->rows);
+    for (int i = 0; i < SOW_MAX_PARTS && kind->parts[i] != NULL; i++)
+        sow_line_real(line, kind->parts[i], (double)t->parts[i] / 0x1p16 / (double)t->rows);
+    sow_line_real(line, "completion_length", (double)t->new_tokens / (double)t->rows);
+    sow_line_int(line, "tokens", tokens);
+    put_phases(root, line, step, &flops);
+    sow_line_real(line, "eval_s", root->now.eval_s);
+    sow_line_real(line, "update_s", root->now.update_s);
+    sow_line_real(line, "tokens_per_s", (double)tokens / root->now.eval_s);
+    sow_line_real(line, "flops_per_s", flops / root->now.eval_s);
+    sow_line_int(line, "units", root->now.n_units);
+    sow_line_int(line, "ranks", sow_world_n_alive(run->world));
+    sow_line_int(line, "messages",
+                 traffic.messages_sent + traffic.messages_received - root->now.traffic.messages_sent -
+                     root->now.traffic.messages_received);
+    sow_line_int(line, "bytes",
+                 traffic.bytes_sent + traffic.bytes_received - root->now.traffic.bytes_sent - root->now.traffic.bytes_received);
+    sow_line_real(line, "norm", sqrt(root->now.delta2));
+    sow_line_real(line, "norm_law",
+                  sow_drift_law(o->es.alpha, (double)run->layout->n_parameters, (double)(step - root->n_flat),
+                                (double)o->es.population));
+}
+
+static bool is_of_kind(const sow_tensor *tensor, const char *group)
+{
+    return strcmp(sow_tensor_group(tensor->kind), group) == 0;
+}
+
+/* The first tensor of each group stands for it. */
+static bool is_first_of_kind(const sow_layout *layout, int64_t index)
+{
+    for (int64_t i = 0; i < index; i++)
+        if (is_of_kind(&layout->tensors[i], sow_tensor_group(layout->tensors[index].kind)))
+            return false;
+    return true;
+}
+
+/* Correlation of the noise that a member's weights hold with the noise that the update credits, by kind of tensor: the mean over
+ * tensors.  Of member 0 of the generation after `step`. */
+static sow_code put_correlation(sow_root *root, sow_line *line, int64_t step)
+{
+    sow_run *run = root->run;
+    const sow_layout *layout = run->layout;
+    const float *theta = sow_theta_buffer(run->theta, step);
+    sow_theta_member_noise(layout, &run->plan, step + 1, 0, run->noise);
+    SOW_TRY(sow_evaluator_weights(run->evaluator, step * (run->options->es.population + 1), theta, run->noise));
+    sow_line_begin_object(line, "noise_correlation");
+    for (int64_t i = 0; i < layout->n_tensors; i++) {
+        const char *group = sow_tensor_group(layout->tensors[i].kind);
+        double sum = 0, r = 0;
+        int64_t n = 0;
+        for (int64_t j = i; is_first_of_kind(layout, i) && j < layout->n_tensors; j++) {
+            if (!is_of_kind(&layout->tensors[j], group))
+                continue;
+            SOW_TRY(sow_replica_correlation(sow_evaluator_replica(run->evaluator), j, theta, &run->noise[j], &r));
+            sum += isnan(r) ? 0 : r;
+            n += !isnan(r);
+        }
+        if (n > 0)
+            sow_line_real(line, group, sum / (double)n);
+    }
+    sow_line_end_object(line);
+    return SOW_OK;
+}
+
+static sow_code write_drift(sow_root *root, int64_t step)
+{
+    sow_run *run = root->run;
+    sow_drift *drifts = NULL;
+    sow_line *line = NULL;
+    sow_code rc = SOW_OK;
+    SOW_TRY(SOW_ALLOC(&drifts, run->layout->n_tensors));
+    SOW_TRY_OR(rc, sow_line_create(&line));
+    sow_drift_measure(run->layout, sow_theta_base(run->theta), sow_theta_buffer(run->theta, step), &root->tau, drifts);
+    sow_line_begin_object(line, NULL);
+    sow_line_int(line, "step", step);
+    sow_drift_put(line, run->layout, drifts, &root->tau);
+    SOW_TRY_OR(rc, put_correlation(root, line, step));
+    sow_line_end_object(line);
+    SOW_TRY_OR(rc, sow_folder_drift(root->folder, line));
+done:
+    sow_line_destroy(&line);
+    SOW_FREE(&drifts);
+    return rc;
+}
+
+static void log_step(const sow_root *root, int64_t step, bool has_generation)
+{
+    const sow_run *run = root->run;
+    const sow_options *o = run->options;
+    char text[256] = "";
+    if (has_generation) {
+        sow_summary s = sow_stats_summary(run->fitness, o->es.population);
+        (void)snprintf(text, sizeof text, "  reward %.4f +- %.4f  norm %.4g  %.2f s", s.mean, s.std, sqrt(root->now.delta2),
+                       sow_clock_now_s() - root->now.began_s);
+    }
+    const sow_tally *held_out = run->held_out_job < 0 ? NULL : &root->job_tallies[run->held_out_job];
+    size_t used = strlen(text);
+    if (held_out != NULL && held_out->rows > 0)
+        (void)snprintf(text + used, sizeof text - used, "  held-out accuracy %.1f %%, reward %.4f",
+                       100.0 * (double)held_out->correct / (double)held_out->rows, sow_tally_mean_reward(held_out));
+    sow_log(SOW_LOG_STEP, "generation %lld/%lld%s", (long long)step, (long long)o->run.steps, text);
+}
+
+sow_code sow_root_measure(sow_root *root, int64_t step, bool has_generation)
+{
+    sow_run *run = root->run;
+    const sow_options *o = run->options;
+    bool is_due = sow_eval_is_due(o->run.eval_every, step, o->run.steps);
+    sow_line *line = NULL;
+    sow_code rc = SOW_OK;
+    SOW_TRY(evaluate_jobs(root, step, is_due && run->held_out_job >= 0));
+    if (is_due)
+        SOW_TRY(write_samples(root, step));
+    if (step > 0 && sow_eval_is_due(o->measure.drift_every, step, o->run.steps))
+        SOW_TRY(write_drift(root, step));
+    SOW_TRY(sow_line_create(&line));
+    sow_line_begin_object(line, NULL);
+    sow_line_int(line, "step", step);
+    if (has_generation)
+        put_generation(root, line, step);
+    else if (step > 0)
+        sow_line_real(line, "norm", sqrt(sow_theta_delta2(run->theta, step)));
+    put_evaluations(root, line);
+    sow_line_end_object(line);
+    rc = sow_folder_metrics(root->folder, line);
+    sow_line_destroy(&line);
+    log_step(root, step, has_generation);
+    return rc;
+}

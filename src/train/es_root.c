@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Root: the generations of an ES run (arXiv 2509.24372, algorithm 2; arXiv 2601.20861, section 2).
+ *
+ *     units --star--> rewards --> fitness --> ledger line --> step on every node --> digest
+ *
+ * The line is written after the digest, since it holds it; a generation without its line is evaluated again after a stop. */
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "sower/alloc.h"
+#include "sower/clock.h"
+#include "sower/log.h"
+#include "sower/model.h"
+
+#include "root_impl.h"
+
+/* Slices of a member's prompts: enough that ranks do not wait for each other at the end, none under unit_tokens_min. */
+static sow_code count_slices(sow_root *root, int64_t *out)
+{
+    sow_run *run = root->run;
+    const sow_options *o = run->options;
+    int64_t tokens = run->n_rows * sow_evaluator_max_new(run->evaluator, run->train_job);
+    for (int64_t i = 0; i < run->n_rows; i++) {
+        int64_t n = 0;
+        SOW_TRY(sow_evaluator_prompt_tokens(run->evaluator, run->train_job, run->rows[i], &n));
+        tokens += n;
+    }
+    int64_t possible = tokens / o->es.unit_tokens_min;
+    int64_t useful = ((int64_t)MAX_UNITS_A_RANK * sow_world_size(run->world) + o->es.population - 1) / o->es.population;
+    int64_t slices = possible < useful ? possible : useful;
+    slices = slices < run->n_rows ? slices : run->n_rows;
+    *out = slices < 1 ? 1 : slices;
+    return SOW_OK;
+}
+
+static void collect(sow_root *root)
+{
+    const sow_result *results = sow_queue_results(root->queue);
+    int64_t members = root->run->options->es.population;
+    memset(root->tallies, 0, (size_t)members * sizeof *root->tallies);
+    memset(&root->now.tally, 0, sizeof root->now.tally);
+    memset(&root->now.center, 0, sizeof root->now.center);
+    for (int64_t i = 0; i < root->now.n_units; i++) {
+        const sow_result *r = &results[i];
+        int group = root->units[i].group;
+        sow_tally t = {.rows = root->units[i].count,
+                       .reward = r->reward,
+                       .correct = r->correct,
+                       .new_tokens = r->new_tokens,
+                       .prompt_tokens = r->prompt_tokens,
+                       .parts = {r->parts[0], r->parts[1]}};
+        sow_tally_add(group < 0 ? &root->now.center : &root->tallies[group], &t);
+        if (group >= 0)
+            sow_tally_add(&root->now.tally, &t);
+    }
+    for (int64_t i = 0; i < members; i++)
+        root->run->fitness[i] = sow_tally_mean_reward(&root->tallies[i]);
+}
+
+/* Evaluates the population of a generation into run->fitness. */
+static sow_code evaluate_population(sow_root *root, int64_t generation)
+{
+    sow_run *run = root->run;
+    const sow_options *o = run->options;
+    int64_t n = 0, slices = 1;
+    double start = sow_clock_now_s();
+    SOW_TRY(sow_run_draw(run, generation));
+    SOW_TRY(count_slices(root, &slices));
+    for (int64_t i = 0; i < o->es.population; i++)
+        SOW_TRY(sow_root_add_units(root, &n, (int)i, run->train_job, run->n_rows, slices));
+    if (o->es.evaluate_center)
+        SOW_TRY(sow_root_add_units(root, &n, -1, run->train_job, run->n_rows, slices));
+    root->now.n_units = n;
+    SOW_TRY(sow_root_round(root, (int32_t)(2 * generation), n, "members"));
+    collect(root);
+    root->now.eval_s = sow_clock_now_s() - start;
+    return SOW_OK;
+}
+
+static sow_code write_checkpoint(sow_root *root, int64_t step)
+{
+    sow_run *run = root->run;
+    char path[SOW_TEXT];
+    SOW_TRY(sow_root_scrub(root, step));
+    SOW_TRY(sow_folder_checkpoint(root->folder, step, path));
+    SOW_TRY(sow_model_save_theta(path, run->layout, sow_theta_buffer(run->theta, step), SOW_F32));
+    sow_folder_prune_checkpoints(root->folder, step);
+    return SOW_OK;
+}
+
+static sow_code write_status(sow_root *root, sow_state state, const char *reason)
+{
+    root->status.state = state;
+    (void)snprintf(root->status.reason, sizeof root->status.reason, "%s", reason);
+    return sow_folder_write_status(root->folder, &root->status);
+}
+
+/* Redoes what the ledger says of generation g, and compares. */
+static sow_code replay(sow_root *root, const sow_ledger *ledger, int64_t generation)
+{
+    sow_run *run = root->run;
+    sow_hash digest;
+    bool has_spread = false;
+    char is[SOW_HASH_HEX], was[SOW_HASH_HEX];
+    memcpy(run->fitness, ledger->fitness + (generation - 1) * ledger->population, (size_t)ledger->population * sizeof(double));
+    SOW_TRY(sow_root_step(root, generation, &digest, &has_spread));
+    root->n_flat += !has_spread;
+    if (sow_hash_equal(digest, ledger->digests[generation - 1]))
+        return SOW_OK;
+    sow_hash_write(digest, is);
+    sow_hash_write(ledger->digests[generation - 1], was);
+    return SOW_FAIL(SOW_EBITS, "%s: generation %lld: rebuilt weights have digest %s, expected %s", ledger->path,
+                    (long long)generation, is, was);
+}
+
+static sow_code run_generation(sow_root *root, int64_t generation)
+{
+    sow_run *run = root->run;
+    sow_hash digest;
+    bool has_spread = false;
+    root->now.began_s = sow_clock_now_s();
+    root->now.traffic = sow_world_traffic(run->world);
+    SOW_TRY(evaluate_population(root, generation));
+    double start = sow_clock_now_s();
+    SOW_TRY(sow_root_step(root, generation, &digest, &has_spread));
+    root->now.update_s = sow_clock_now_s() - start;
+    SOW_TRY(sow_ledger_write(root->ledger, generation, run->fitness, run->options->es.population, digest));
+    root->status.step = generation;
+    if (!has_spread) {
+        root->n_flat++;
+        sow_log(SOW_LOG_WARN, "generation %lld: all %lld members have the same fitness %.6g: the weights stay as they are",
+                (long long)generation, (long long)run->options->es.population, run->fitness[0]);
+    }
+    return sow_root_measure(root, generation, true);
+}
+
+/* SOW_ESTOP if someone asked, or time is up. */
+static sow_code look_at_limits(sow_root *root, int64_t generation, double longest_s)
+{
+    double elapsed = sow_clock_now_s() - root->started_s;
+    const char *why = NULL;
+    if (sow_world_signal(root->run->world) == SIGUSR1)
+        why = "SIGUSR1";
+    else if (root->limit_s > 0 && elapsed + longest_s > root->limit_s)
+        why = "run.max_hours";
+    if (why == NULL)
+        return SOW_OK;
+    SOW_TRY(write_checkpoint(root, generation));
+    char reason[128];
+    (void)snprintf(reason, sizeof reason, "%s after generation %lld: go on with --resume", why, (long long)generation);
+    SOW_TRY(write_status(root, SOW_STATE_RESUBMIT, reason));
+    return SOW_FAIL(SOW_ESTOP, "%s", reason);
+}
+
+static sow_code finish(sow_root *root, int64_t steps)
+{
+    sow_run *run = root->run;
+    char folder[SOW_TEXT], checkpoint[SOW_TEXT];
+    SOW_TRY(sow_folder_checkpoint(root->folder, steps, checkpoint));
+    if (!sow_file_exists(checkpoint))
+        SOW_TRY(write_checkpoint(root, steps));
+    SOW_TRY(sow_folder_file(root->folder, "final", folder));
+    if (!sow_file_exists(folder))
+        SOW_TRY(sow_model_save(folder, run->layout, sow_theta_buffer(run->theta, steps), SOW_F32, run->blocks.tokenizer,
+                               run->blocks.tokenizer_bytes, run->chat_template));
+    SOW_TRY(sow_folder_judge(root->folder, run->options, &root->status));
+    return write_status(root, SOW_STATE_DONE, "");
+}
+
+sow_code sow_es_lead(sow_root *root, const sow_ledger *ledger, int64_t loaded, int64_t measured)
+{
+    const sow_options *o = root->run->options;
+    int64_t done = ledger == NULL ? 0 : ledger->n;
+    double longest_s = 0;
+    root->status.step = loaded;
+    sow_root_install_tick(root);
+    SOW_TRY(write_status(root, SOW_STATE_RUNNING, ""));
+    for (int64_t g = loaded + 1; g <= done; g++)
+        SOW_TRY(replay(root, ledger, g));
+    root->status.step = done;
+    if (measured < done || done == 0)
+        SOW_TRY(sow_root_measure(root, done, false));
+    for (int64_t g = done + 1; g <= o->run.steps; g++) {
+        double start = sow_clock_now_s();
+        SOW_TRY(run_generation(root, g));
+        if (g < o->run.steps && o->run.checkpoint_every > 0 && g % o->run.checkpoint_every == 0)
+            SOW_TRY(write_checkpoint(root, g));
+        SOW_TRY(write_status(root, SOW_STATE_RUNNING, ""));
+        longest_s = fmax(longest_s, sow_clock_now_s() - start);
+        if (g < o->run.steps)
+            SOW_TRY(look_at_limits(root, g, longest_s));
+    }
+    sow_log_progress(0, "%s", "");
+    return finish(root, o->run.steps);
+}

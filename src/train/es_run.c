@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What root and workers do alike in an ES run: prepare, draw rows, answer units, shape a step. */
+#include <string.h>
+
+#include "sower/alloc.h"
+#include "sower/clock.h"
+
+#include "train_impl.h"
+
+static sow_code add_job(sow_run *run, sow_task *task, int64_t max_new, int *job)
+{
+    sow_code rc = sow_evaluator_add(run->evaluator, task, max_new, job);
+    if (rc != SOW_OK)
+        sow_task_close(&task);
+    return rc;
+}
+
+static sow_code open_task(const sow_run *run, int64_t file, const sow_task_options *options, sow_task **out)
+{
+    if (run->blocks.files[file] != NULL)
+        return sow_task_open_bytes(options, run->blocks.files[file], run->blocks.file_bytes[file], out);
+    return sow_task_open(options, out);
+}
+
+static sow_code open_jobs(sow_run *run)
+{
+    const sow_options *o = run->options;
+    sow_task *task = NULL, *held_out = NULL;
+    bool has = false;
+    SOW_TRY(open_task(run, 0, &o->task, &task));
+    SOW_TRY(add_job(run, task, o->generate.max_new_tokens, &run->train_job));
+    run->held_out_job = -1;
+    if (o->run.eval_rows > 0)
+        SOW_TRY(sow_task_open_held_out(task, o->run.eval_rows, &held_out, &has));
+    if (has)
+        SOW_TRY(add_job(run, held_out, o->generate.max_new_tokens, &run->held_out_job));
+    for (int64_t i = 0; i < o->n_probes; i++) {
+        sow_task *probe = NULL;
+        SOW_TRY(open_task(run, i + 1, &o->probes[i].task, &probe));
+        SOW_TRY(add_job(run, probe, 0, &run->probe_jobs[i]));
+    }
+    return SOW_OK;
+}
+
+sow_code sow_run_prepare(sow_run *run)
+{
+    const sow_options *o = run->options;
+    sow_evaluator_args args = {.la = run->la,
+                               .layout = run->layout,
+                               .type = run->type,
+                               .tokenizer_json = run->blocks.tokenizer,
+                               .tokenizer_bytes = run->blocks.tokenizer_bytes,
+                               .chat = run->chat,
+                               .stop = o->generate.stop[0] == '\0' ? NULL : o->generate.stop,
+                               .batch = o->generate.batch};
+    SOW_TRY(sow_evaluator_create(&args, &run->evaluator));
+    SOW_TRY(open_jobs(run));
+    SOW_TRY(SOW_ALLOC(&run->is_selected, run->layout->n_tensors));
+    SOW_TRY(SOW_ALLOC(&run->noise, run->layout->n_tensors));
+    SOW_TRY(SOW_ALLOC(&run->fitness, o->es.population));
+    SOW_TRY(SOW_ALLOC(&run->coefficients, o->es.population));
+    int64_t n_selected = 0;
+    for (int64_t i = 0; i < run->layout->n_tensors; i++) {
+        run->is_selected[i] = sow_noise_selects(o->es.tensors, run->layout->tensors[i].name);
+        n_selected += run->is_selected[i];
+    }
+    if (n_selected == 0)
+        return SOW_FAIL(SOW_ECONF, "es.tensors: '%s' selects no tensor, expected patterns like * or *.mlp.*,!*norm*", o->es.tensors);
+    run->plan = (sow_noise_plan){.noise = sow_noise_find(o->es.noise),
+                                 .seed = (uint32_t)o->run.seed,
+                                 .sigma = o->es.sigma,
+                                 .is_mirrored = o->es.mirrored,
+                                 .is_selected = run->is_selected};
+    run->shaping = sow_shaping_find(o->es.shaping);
+    SOW_ASSERT(run->plan.noise != NULL && run->shaping != NULL); /* names were checked by root */
+    run->rows_generation = -1;
+    return SOW_OK;
+}
+
+void sow_run_fini(sow_run *run)
+{
+    sow_evaluator_destroy(&run->evaluator);
+    sow_theta_destroy(&run->theta);
+    sow_la_destroy(&run->la);
+    sow_layout_destroy(&run->layout);
+    SOW_FREE(&run->is_selected);
+    SOW_FREE(&run->noise);
+    SOW_FREE(&run->fitness);
+    SOW_FREE(&run->coefficients);
+    SOW_FREE(&run->rows);
+    SOW_FREE(&run->chat_template);
+    SOW_FREE(&run->blocks.tokenizer);
+    for (int i = 0; i <= SOW_MAX_PROBES; i++)
+        SOW_FREE(&run->blocks.files[i]);
+    SOW_FREE(&run->options);
+}
+
+static bool contains(const int64_t *rows, int64_t n, int64_t row)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (rows[i] == row)
+            return true;
+    return false;
+}
+
+/* batch distinct rows of all, each set equally likely (Floyd; Bentley 1987, "A sample of brilliance"), the same for all members. */
+sow_code sow_run_draw(sow_run *run, int64_t generation)
+{
+    int64_t all = sow_task_rows(sow_evaluator_task(run->evaluator, run->train_job)), batch = run->options->es.batch;
+    if (run->rows_generation == generation)
+        return SOW_OK;
+    batch = batch == 0 || batch > all ? all : batch;
+    SOW_TRY(SOW_GROW(&run->rows, &run->rows_capacity, batch));
+    sow_random random;
+    sow_random_init(&random, sow_place_of(SOW_STREAM_DATA, (uint32_t)run->options->run.seed, (uint32_t)generation, 0, 0));
+    for (int64_t i = 0; i < batch; i++) {
+        int64_t last = all - batch + i;
+        int64_t row = batch == all ? i : (int64_t)sow_random_below(&random, (uint32_t)last + 1);
+        run->rows[i] = batch < all && contains(run->rows, i, row) ? last : row;
+    }
+    run->n_rows = batch;
+    run->rows_generation = generation;
+    return SOW_OK;
+}
+
+/* Makes the weights that a unit asks for; false in *has if theta has moved on. */
+static sow_code take_weights(sow_run *run, const sow_unit *unit, int64_t generation, bool *has)
+{
+    int64_t members = run->options->es.population;
+    int64_t key = generation * (members + 1) + (unit->group < 0 ? members : unit->group);
+    *has = true;
+    if (sow_evaluator_holds(run->evaluator, key))
+        return SOW_OK;
+    if (!sow_theta_begin_read(run->theta, generation)) {
+        *has = false;
+        return SOW_OK;
+    }
+    sow_theta_member_noise(run->layout, &run->plan, generation + 1, unit->group, run->noise);
+    sow_code rc = sow_evaluator_weights(run->evaluator, key, sow_theta_buffer(run->theta, generation), run->noise);
+    sow_theta_end_read(run->theta);
+    return rc;
+}
+
+static sow_code unit_rows(sow_run *run, const sow_unit *unit, int64_t generation, const int64_t **rows)
+{
+    if (unit->job == run->train_job) {
+        SOW_TRY(sow_run_draw(run, generation + 1));
+        *rows = run->rows + unit->first;
+        return SOW_OK;
+    }
+    SOW_TRY(SOW_GROW(&run->rows, &run->rows_capacity, unit->count));
+    run->rows_generation = -1; /* the room holds other rows now */
+    for (int32_t i = 0; i < unit->count; i++)
+        run->rows[i] = unit->first + i;
+    *rows = run->rows;
+    return SOW_OK;
+}
+
+sow_code sow_run_unit(sow_run *run, const sow_unit *unit, sow_result *out, bool *is_stale)
+{
+    int64_t generation = unit->round % 2 == 0 ? unit->round / 2 - 1 : unit->round / 2;
+    double start = sow_clock_now_s();
+    const int64_t *rows = NULL;
+    sow_tally tally = {0};
+    bool has = false;
+    SOW_TRY(sow_kernels_check_rounding());
+    SOW_TRY(take_weights(run, unit, generation, &has));
+    *is_stale = !has;
+    if (!has)
+        return SOW_OK;
+    SOW_TRY(unit_rows(run, unit, generation, &rows));
+    SOW_TRY(sow_evaluator_run(run->evaluator, unit->job, rows, unit->count, NULL, NULL, &tally));
+    *out = (sow_result){.round = unit->round,
+                        .id = unit->id,
+                        .reward = tally.reward,
+                        .correct = (int32_t)tally.correct,
+                        .new_tokens = (int32_t)tally.new_tokens,
+                        .prompt_tokens = (int32_t)tally.prompt_tokens,
+                        .parts = {(int32_t)tally.parts[0], (int32_t)tally.parts[1]},
+                        .seconds = (float)(sow_clock_now_s() - start)};
+    return SOW_OK;
+}
+
+static sow_anchor find_anchor(const char *name)
+{
+    return strcmp(name, "l1") == 0 ? SOW_ANCHOR_L1 : strcmp(name, "l2") == 0 ? SOW_ANCHOR_L2 : SOW_ANCHOR_NONE;
+}
+
+sow_code sow_run_step(sow_run *run, int64_t generation, sow_step *out, bool *has_spread)
+{
+    const sow_options *o = run->options;
+    SOW_TRY(sow_shaping_coefficients(run->shaping, o->es.alpha, run->fitness, o->es.population, run->coefficients, has_spread));
+    *out = (sow_step){.generation = generation,
+                      .population = o->es.population,
+                      .coefficients = *has_spread ? run->coefficients : NULL,
+                      .anchor = find_anchor(o->es.anchor),
+                      .decay = (float)(o->es.alpha * o->es.anchor_lambda)};
+    return SOW_OK;
+}
+
+void sow_run_report(sow_run *run, int64_t generation, report_message *out)
+{
+    double flops = sow_engine_counted(sow_evaluator_engine(run->evaluator)).flops;
+    *out = (report_message){.generation = generation, .flops = flops - run->flops_told};
+    run->flops_told = flops;
+    for (int i = 0; i < SOW_N_PHASES; i++)
+        out->phase_s[i] = sow_phase_seconds((sow_phase)i);
+    sow_phase_clear_times();
+}

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sower/evaluate.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "sower/alloc.h"
+#include "sower/chat.h"
+#include "sower/phase.h"
+
+enum { MAX_JOBS = SOW_MAX_PROBES + 2 };
+static const double reward_limit = 0x1p20; /* a sum of 2^11 rewards of this size still fits 64 bits */
+
+typedef struct job {
+    sow_task *task; /* owned */
+    int64_t max_new;
+} job;
+
+struct sow_evaluator {
+    sow_evaluator_args args; /* texts borrowed */
+    sow_tokenizer *tokenizer; /* owned */
+    sow_engine *engine;       /* owned */
+    sow_replica *replica;     /* owned */
+    int64_t key;              /* of the weights in the replica; -1: none */
+    int n_jobs;
+    job jobs[MAX_JOBS];
+    /* Room that is reused from unit to unit. */
+    sow_words text, wrapped, completion;
+    sow_ids ids;            /* prompts one after the other */
+    int64_t *starts;        /* [n + 1] */
+    sow_prompt *prompts;    /* [n] */
+    sow_completion *answers; /* [n] */
+    int64_t starts_capacity, prompts_capacity, answers_capacity;
+};
+
+sow_code sow_evaluator_create(const sow_evaluator_args *args, sow_evaluator **out)
+{
+    sow_evaluator *e = NULL;
+    sow_code rc = SOW_OK;
+    SOW_TRY(SOW_ALLOC(&e, 1));
+    e->args = *args;
+    e->key = -1;
+    SOW_TRY_OR(rc, sow_tokenizer_parse(args->tokenizer_json, args->tokenizer_bytes, "tokenizer.json", &e->tokenizer));
+    if (sow_tokenizer_size(e->tokenizer) > args->layout->shape.vocab_size) {
+        rc = SOW_FAIL(SOW_EFORMAT, "tokenizer.json: has %lld ids, expected at most the model's vocab_size %lld",
+                      (long long)sow_tokenizer_size(e->tokenizer), (long long)args->layout->shape.vocab_size);
+        goto done;
+    }
+    SOW_TRY_OR(rc, sow_engine_create(args->la, args->layout, args->batch, &e->engine));
+    SOW_TRY_OR(rc, sow_replica_create(args->la, args->layout, args->type, &e->replica));
+done:
+    if (rc != SOW_OK)
+        sow_evaluator_destroy(&e);
+    else
+        *out = e;
+    return rc;
+}
+
+void sow_evaluator_destroy(sow_evaluator **evaluator)
+{
+    sow_evaluator *e = *evaluator;
+    if (e == NULL)
+        return;
+    for (int i = 0; i < e->n_jobs; i++)
+        sow_task_close(&e->jobs[i].task);
+    sow_engine_destroy(&e->engine);
+    sow_replica_destroy(&e->replica);
+    sow_tokenizer_destroy(&e->tokenizer);
+    sow_words_fini(&e->text);
+    sow_words_fini(&e->wrapped);
+    sow_words_fini(&e->completion);
+    sow_ids_fini(&e->ids);
+    SOW_FREE(&e->starts);
+    SOW_FREE(&e->prompts);
+    SOW_FREE(&e->answers);
+    SOW_FREE(evaluator);
+}
+
+sow_code sow_evaluator_add(sow_evaluator *e, sow_task *task, int64_t max_new, int *number)
+{
+    SOW_ASSERT(e->n_jobs < MAX_JOBS);
+    e->jobs[e->n_jobs] = (job){.task = task, .max_new = max_new > 0 ? max_new : sow_task_max_new(task)};
+    *number = e->n_jobs++;
+    return SOW_OK;
+}
+
+sow_task *sow_evaluator_task(sow_evaluator *e, int number)
+{
+    return e->jobs[number].task;
+}
+
+int64_t sow_evaluator_max_new(const sow_evaluator *e, int number)
+{
+    return e->jobs[number].max_new;
+}
+
+sow_tokenizer *sow_evaluator_tokenizer(sow_evaluator *e)
+{
+    return e->tokenizer;
+}
+
+sow_engine *sow_evaluator_engine(sow_evaluator *e)
+{
+    return e->engine;
+}
+
+const sow_replica *sow_evaluator_replica(const sow_evaluator *e)
+{
+    return e->replica;
+}
+
+bool sow_evaluator_holds(const sow_evaluator *e, int64_t key)
+{
+    return key >= 0 && e->key == key;
+}
+
+sow_code sow_evaluator_weights(sow_evaluator *e, int64_t key, const float *theta, const sow_tensor_noise *noise)
+{
+    if (sow_evaluator_holds(e, key))
+        return SOW_OK;
+    e->key = -1;
+    sow_phase_enter(SOW_PHASE_PERTURB);
+    SOW_TRY(sow_replica_make(e->replica, theta, noise));
+    e->key = key;
+    return SOW_OK;
+}
+
+/* Appends the ids of a row's prompt: template, then chat format, then the tokenizer with what its post-processor adds. */
+static sow_code encode_row(sow_evaluator *e, const job *j, int64_t row)
+{
+    const sow_words *text = &e->text;
+    int64_t before = e->ids.n;
+    sow_words_clear(&e->text);
+    SOW_TRY(sow_task_prompt(j->task, row, &e->text));
+    if (e->args.chat != NULL) {
+        sow_words_clear(&e->wrapped);
+        SOW_TRY(sow_chat_wrap(e->args.chat, NULL, e->text.text, e->text.bytes, &e->wrapped));
+        text = &e->wrapped;
+    }
+    SOW_TRY(sow_tokenizer_encode(e->tokenizer, text->text, text->bytes, true, &e->ids));
+    int64_t n = e->ids.n - before, room = e->args.layout->shape.max_positions;
+    if (n < 1 || n >= room)
+        return SOW_FAIL(SOW_EFORMAT, "task %s, row %lld: the prompt has %lld tokens, expected 1 to %lld", sow_task_kind_of(j->task)->name,
+                        (long long)row, (long long)n, (long long)room - 1);
+    return SOW_OK;
+}
+
+sow_code sow_evaluator_prompt_tokens(sow_evaluator *e, int number, int64_t row, int64_t *out)
+{
+    e->ids.n = 0;
+    SOW_TRY(encode_row(e, &e->jobs[number], row));
+    *out = e->ids.n;
+    return SOW_OK;
+}
+
+static sow_code encode_rows(sow_evaluator *e, const job *j, const int64_t *rows, int64_t n)
+{
+    SOW_TRY(SOW_GROW(&e->starts, &e->starts_capacity, n + 1));
+    SOW_TRY(SOW_GROW(&e->prompts, &e->prompts_capacity, n));
+    SOW_TRY(SOW_GROW(&e->answers, &e->answers_capacity, n));
+    e->ids.n = 0;
+    for (int64_t i = 0; i < n; i++) {
+        e->starts[i] = e->ids.n;
+        SOW_TRY(encode_row(e, j, rows[i]));
+    }
+    e->starts[n] = e->ids.n;
+    for (int64_t i = 0; i < n; i++)
+        e->prompts[i] = (sow_prompt){.ids = e->ids.ids + e->starts[i], .n = e->starts[i + 1] - e->starts[i]};
+    return SOW_OK;
+}
+
+/* The text of a completion, cut before the stop string. */
+static sow_code decode_answer(sow_evaluator *e, const sow_completion *answer)
+{
+    sow_words_clear(&e->completion);
+    SOW_TRY(sow_words_add(&e->completion, "", 0));
+    SOW_TRY(sow_tokenizer_decode(e->tokenizer, answer->ids, answer->n, true, &e->completion));
+    const char *stop = e->args.stop == NULL ? NULL : strstr(e->completion.text, e->args.stop);
+    if (stop != NULL) {
+        e->completion.bytes = (size_t)(stop - e->completion.text);
+        e->completion.text[e->completion.bytes] = '\0';
+    }
+    return SOW_OK;
+}
+
+static sow_code count(const job *j, int64_t row, const sow_grade *grade, sow_tally *out)
+{
+    if (!(fabs(grade->reward) <= reward_limit))
+        return SOW_FAIL(SOW_ENUM, "task %s, row %lld: the reward %g is not a number of at most %g in size",
+                        sow_task_kind_of(j->task)->name, (long long)row, grade->reward, reward_limit);
+    out->rows++;
+    out->reward += llrint(grade->reward * 0x1p32);
+    out->correct += grade->is_correct;
+    for (int i = 0; i < SOW_MAX_PARTS; i++)
+        out->parts[i] += llrint(grade->parts[i] * 0x1p16);
+    return SOW_OK;
+}
+
+static sow_code grade_answer(sow_evaluator *e, const job *j, int64_t row, const sow_completion *answer, sow_answer_each each,
+                             void *context, sow_tally *out)
+{
+    sow_answer told = {.row = row, .tokens = answer};
+    SOW_TRY(decode_answer(e, answer));
+    SOW_TRY(sow_task_grade(j->task, row, e->completion.text, e->completion.bytes, &told.grade));
+    SOW_TRY(count(j, row, &told.grade, out));
+    out->new_tokens += answer->n_sampled;
+    if (each == NULL)
+        return SOW_OK;
+    sow_words_clear(&e->text);
+    SOW_TRY(sow_task_prompt(j->task, row, &e->text));
+    told.prompt = e->text.text;
+    told.prompt_bytes = e->text.bytes;
+    told.completion = e->completion.text;
+    told.completion_bytes = e->completion.bytes;
+    return each(context, &told);
+}
+
+sow_code sow_evaluator_run(sow_evaluator *e, int number, const int64_t *rows, int64_t n, sow_answer_each each, void *context,
+                           sow_tally *out)
+{
+    const job *j = &e->jobs[number];
+    sow_tally tally = {0};
+    SOW_TRY(encode_rows(e, j, rows, n));
+    tally.prompt_tokens = e->ids.n;
+    SOW_TRY(sow_engine_generate(e->engine,
+                                &(sow_generate_args){.replica = e->replica,
+                                                     .prompts = e->prompts,
+                                                     .n_prompts = n,
+                                                     .max_new = j->max_new,
+                                                     .stop = e->args.stop,
+                                                     .tokenizer = e->tokenizer},
+                                e->answers));
+    sow_phase_enter(SOW_PHASE_GRADE);
+    for (int64_t i = 0; i < n; i++)
+        SOW_TRY(grade_answer(e, j, rows[i], &e->answers[i], each, context, &tally));
+    *out = tally;
+    return SOW_OK;
+}
+
+void sow_tally_add(sow_tally *to, const sow_tally *from)
+{
+    to->rows += from->rows;
+    to->reward += from->reward;
+    to->correct += from->correct;
+    to->new_tokens += from->new_tokens;
+    to->prompt_tokens += from->prompt_tokens;
+    for (int i = 0; i < SOW_MAX_PARTS; i++)
+        to->parts[i] += from->parts[i];
+}
+
+double sow_tally_mean_reward(const sow_tally *tally)
+{
+    return tally->rows == 0 ? 0 : (double)tally->reward / 0x1p32 / (double)tally->rows;
+}

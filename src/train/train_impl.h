@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of this layer share: the state of a rank in an ES run, and the messages between root and workers.
+ *
+ * A round is a number both sides derive the weights from: 2 (g + 1) for the members of generation g + 1, made from theta[g]; 2 g + 1
+ * for evaluations of theta[g] itself. */
+#ifndef SOWER_TRAIN_IMPL_H
+#define SOWER_TRAIN_IMPL_H
+
+#include <stdbool.h>
+
+#include "sower/evaluate.h"
+#include "sower/hash.h"
+#include "sower/la.h"
+#include "sower/options.h"
+#include "sower/phase.h"
+#include "sower/queue.h"
+#include "sower/shaping.h"
+#include "sower/theta.h"
+#include "sower/world.h"
+
+enum tag {
+    TAG_UNIT,    /* root: sow_unit */
+    TAG_RESULT,  /* worker: sow_result */
+    TAG_FITNESS, /* root: fitness_message, a part of the fitnesses */
+    TAG_LEAD,    /* root: lead_message: finish the step of your node */
+    TAG_DIGEST,  /* leader: digest_message */
+    TAG_REPORT,  /* worker: report_message, after the last unit of a generation */
+    TAG_SCRUB,   /* root: scrub_message: look whether memory still holds what was written */
+    TAG_FAIL,    /* worker: fail_message */
+    TAG_STOP,    /* root: stop_message */
+    N_TAGS
+};
+
+enum { FITNESS_PART = 400, FAIL_TEXT = 1024 };
+
+typedef struct fitness_message {
+    int32_t generation, total, first, count;
+    int32_t is_leader, pad;
+    double fitness[FITNESS_PART]; /* `count` of them are sent */
+} fitness_message;
+_Static_assert(sizeof(fitness_message) <= SOW_MESSAGE_BYTES, "a part of the fitnesses fits one message");
+
+typedef struct lead_message {
+    int32_t generation;
+} lead_message;
+
+typedef struct digest_message {
+    int64_t generation;
+    sow_hash digest;
+    double delta2;
+} digest_message;
+
+typedef struct report_message {
+    int64_t generation;
+    double phase_s[SOW_N_PHASES], flops;
+} report_message;
+
+typedef struct scrub_message {
+    int32_t generation, part, n_parts;
+} scrub_message;
+
+typedef struct fail_message {
+    int32_t code;
+    char text[FAIL_TEXT];
+} fail_message;
+
+typedef struct stop_message {
+    int32_t code; /* sow_code */
+} stop_message;
+
+/* Texts that root sends at the start. */
+typedef struct sow_blocks {
+    char *tokenizer; /* owned */
+    size_t tokenizer_bytes;
+    char *files[SOW_MAX_PROBES + 1]; /* owned; of the task and each probe, NULL: none */
+    size_t file_bytes[SOW_MAX_PROBES + 1];
+} sow_blocks;
+
+/* One rank of an ES run. */
+typedef struct sow_run {
+    sow_world *world;      /* borrowed; NULL in replay */
+    sow_options *options;  /* owned */
+    sow_blocks blocks;
+    sow_layout *layout;       /* owned */
+    sow_la *la;               /* owned */
+    sow_theta *theta;         /* owned */
+    sow_evaluator *evaluator; /* owned; has all jobs */
+    sow_type type;
+    const char *chat; /* static; NULL: prompts as they are */
+    char *chat_template; /* owned; root only, for the exported folder; may be NULL */
+    const sow_shaping *shaping;
+    sow_noise_plan plan;
+    bool *is_selected;       /* owned, [n_tensors] */
+    sow_tensor_noise *noise; /* owned, [n_tensors], of the member at work */
+    int train_job, held_out_job, probe_jobs[SOW_MAX_PROBES]; /* held_out_job -1: none */
+    int64_t *rows; /* owned: the batch of rows_generation */
+    int64_t n_rows, rows_capacity, rows_generation;
+    double *fitness;     /* owned, [population], of the step at work */
+    float *coefficients; /* owned, [population] */
+    double flops_told;   /* of the engine, told in reports so far */
+} sow_run;
+
+/* Sizes, tasks, evaluator, step data: everything after options, layout and blocks are there.  Not collective. */
+SOW_NODISCARD sow_code sow_run_prepare(sow_run *run);
+void sow_run_fini(sow_run *run);
+
+/* The rows of a generation's batch into run->rows. */
+SOW_NODISCARD sow_code sow_run_draw(sow_run *run, int64_t generation);
+/* Evaluates a unit; *is_stale: theta has moved on, the result is no longer wanted. */
+SOW_NODISCARD sow_code sow_run_unit(sow_run *run, const sow_unit *unit, sow_result *out, bool *is_stale);
+/* The step of a generation from run->fitness; *has_spread false: theta stays. */
+SOW_NODISCARD sow_code sow_run_step(sow_run *run, int64_t generation, sow_step *out, bool *has_spread);
+/* What root is told of a rank's time since the last report. */
+void sow_run_report(sow_run *run, int64_t generation, report_message *out);
+
+/* For a node's leader after its sow_theta_update: completes the step, checks one granule, makes the digest.  *is_late: theta has moved on
+ * meanwhile (this rank was away), the digest means nothing. */
+SOW_NODISCARD sow_code sow_run_finish_node(sow_run *run, const sow_step *step, digest_message *out, bool *is_late);
+
+/* A worker's life until root says stop: its code. */
+SOW_NODISCARD sow_code sow_es_work(sow_run *run);
+
+/* Whether an evaluation is planned after `step`. */
+bool sow_eval_is_due(int64_t every, int64_t step, int64_t steps);
+
+#endif
