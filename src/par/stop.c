@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How ranks leave.
+ *
+ *   all arrive at the end          -> MPI_Finalize on all, and the caller returns with its status
+ *   somebody was lost, or is gone  -> flush and _exit(status): MPI_Finalize can hang
+ *   this rank failed and others go on, or the ranks lost touch -> MPI_Abort(status): the job ends
+ *
+ * "Arrive" is a nonblocking barrier of its own communicator, so that it can meet no other collective; it is waited for as long
+ * as those who are missing show life.  A rank that failed alone waits for it only shortly. */
+#include "par_impl.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+#include "sower/clock.h"
+#include "sower/log.h"
+
+typedef enum outcome { TOGETHER, WITHOUT_SOME, TIMED_OUT } outcome;
+
+static const double ALONE_S = 2, ABORT_S = 10, REST_S = 1e-3, LAST_WORDS_S = 0.05;
+enum { EXIT_RESUBMIT = 75 };
+
+static void leave_now(int status) __attribute__((noreturn));
+static void leave_now(int status)
+{
+    (void)fflush(NULL);
+    _exit(status);
+}
+
+void sow_world_leave(sow_world *w, int status)
+{
+    (void)w;
+    leave_now(status);
+}
+
+static void abort_job(sow_world *w, int status) __attribute__((noreturn));
+static void abort_job(sow_world *w, int status)
+{
+    sow_watch watch; /* under mpirun --enable-recovery MPI_Abort may not return */
+    (void)fflush(NULL);
+    sow_par_watch_begin(&watch, w, "MPI_Abort", ABORT_S);
+    watch.status = status;
+    (void)MPI_Abort(w->comm, status);
+    leave_now(status);
+}
+
+static bool somebody_is_gone(const sow_world *w)
+{
+    bool is_gone = false;
+    for (int r = 0; r < w->size; r++)
+        is_gone = is_gone || sow_world_is_gone(w, r);
+    return is_gone;
+}
+
+/* Root tells the survivors that the end is one without MPI_Finalize, and gives what is under way a moment to leave. */
+static void say_last_words(sow_world *w)
+{
+    sow_code rc = w->rank == 0 ? sow_par_show_life(w, true) : SOW_OK;
+    for (double begun = sow_clock_now_s(); rc == SOW_OK && sow_clock_now_s() - begun < LAST_WORDS_S;) {
+        rc = sow_par_listen(w);
+        if (w->outgoing.first == NULL)
+            break;
+        sow_clock_sleep_s(REST_S);
+    }
+}
+
+/* Until all ranks have called sow_world_stop. */
+static outcome wait_for_all(sow_world *w, double limit_s)
+{
+    MPI_Request request;
+    double begun = sow_clock_now_s();
+    sow_quiet quiet = {.n_missing = -1};
+    if (MPI_Ibarrier(w->ending, &request) != MPI_SUCCESS)
+        return TIMED_OUT;
+    for (int is_done = 0, n_gone = 0;; sow_clock_sleep_s(REST_S)) {
+        if (MPI_Test(&request, &is_done, MPI_STATUS_IGNORE) != MPI_SUCCESS)
+            return TIMED_OUT;
+        if (is_done)
+            return TOGETHER;
+        if (sow_par_listen(w) != SOW_OK || sow_par_show_life(w, false) != SOW_OK)
+            return TIMED_OUT;
+        n_gone += somebody_is_gone(w);
+        if (w->has_loss || n_gone > 50) /* the barrier may have come through just before */
+            return WITHOUT_SOME;
+        bool is_late = limit_s < w->deadline_s ? sow_clock_now_s() - begun > limit_s
+                                               : sow_par_quiet_s(w, &quiet, SOW_ENDED) > limit_s;
+        if (is_late)
+            return TIMED_OUT;
+    }
+}
+
+/* Sends that the other side has not taken yet; false after the deadline. */
+static bool drain(sow_world *w)
+{
+    for (double begun = sow_clock_now_s(); w->outgoing.first != NULL; sow_clock_sleep_s(REST_S))
+        if (sow_par_listen(w) != SOW_OK || sow_clock_now_s() - begun > w->deadline_s)
+            return false;
+    return true;
+}
+
+void sow_par_leave(sow_world *w, int status)
+{
+    bool is_agreed = status == 0 || status == EXIT_RESUBMIT || w->agreed_status != 0;
+    atomic_store(&w->mine->arrived, SOW_ENDED);
+    if (w->has_loss) {
+        say_last_words(w);
+        leave_now(status);
+    }
+    if (w->is_broken)
+        abort_job(w, status);
+    switch (wait_for_all(w, is_agreed ? 3 * w->deadline_s : ALONE_S)) {
+    case TOGETHER:
+        if (!drain(w))
+            leave_now(status);
+        return;
+    case WITHOUT_SOME:
+        w->has_loss = true;
+        say_last_words(w);
+        leave_now(status);
+    case TIMED_OUT:
+        break;
+    }
+    if (is_agreed) {
+        char missing[512];
+        sow_par_name_missing(w, SOW_ENDED, missing, sizeof missing);
+        sow_log(SOW_LOG_ERROR, "rank %d on %s waited at the end for %s", w->rank, w->peers[w->rank].host, missing);
+    }
+    abort_job(w, status != 0 && status != EXIT_RESUBMIT ? status : 1);
+}
