@@ -134,11 +134,17 @@ typedef struct reading {
     const char *key;
     const option_row *row;
     const char *text; /* NUL-terminated */
-    char shown[SHOW_BYTES], expected[EXPECTED_BYTES];
+    size_t bytes;
 } reading;
 
-#define READ_FAIL(r, what)                                                                                             \
-    CONF_FAIL((r)->conf, (r)->mark, (r)->key, "%s %s, expected %s", (r)->shown, (what), (r)->expected)
+/* "VALUE is what it is, expected what would be right" */
+#define READ_FAIL(r, what) fail_reading((r), __LINE__, (what))
+static sow_code fail_reading(const reading *r, int line, const char *what)
+{
+    char shown[SHOW_BYTES], expected[EXPECTED_BYTES];
+    return sow_conf_fail(r->conf, r->mark, r->key, __FILE__, line, "%s %s, expected %s",
+                         sow_conf_show(r->text, r->bytes, shown), what, sow_conf_expected(r->row, expected));
+}
 
 /* A number in the row's range. */
 static sow_code read_number(const reading *r, double *out)
@@ -181,8 +187,10 @@ static sow_code read_choice(const reading *r)
         for (size_t i = 0; i < sizeof later_methods / sizeof later_methods[0]; i++)
             if (strcmp(later_methods[i], r->text) == 0)
                 return READ_FAIL(r, "is a method of a later version and not in this build");
+    char shown[SHOW_BYTES], expected[EXPECTED_BYTES];
     const char *near = sow_words_nearest(r->text, names, n);
-    return CONF_FAIL(r->conf, r->mark, r->key, "%s is not a choice, expected %s%s%s%s", r->shown, r->expected,
+    return CONF_FAIL(r->conf, r->mark, r->key, "%s is not a choice, expected %s%s%s%s",
+                     sow_conf_show(r->text, r->bytes, shown), sow_conf_expected(r->row, expected),
                      near == NULL ? "" : "; did you mean ", near == NULL ? "" : near, near == NULL ? "" : "?");
 }
 
@@ -195,11 +203,10 @@ static void put_text(sow_text *field, const char *text)
 sow_code sow_conf_read(const sow_conf *conf, conf_mark mark, const char *key, const option_row *row, const char *text,
                        size_t bytes, void *base)
 {
-    reading r = {.conf = conf, .mark = mark, .key = key, .row = row, .text = text};
+    reading r = {.conf = conf, .mark = mark, .key = key, .row = row, .text = text, .bytes = bytes};
+    char what[64];
     double number = 0;
     bool flag = false;
-    (void)sow_conf_show(text, bytes, r.shown);
-    (void)sow_conf_expected(row, r.expected);
     if (memchr(text, '\0', bytes) != NULL)
         return READ_FAIL(&r, "holds a NUL");
     if (!sow_words_is_utf8(text, bytes))
@@ -208,9 +215,10 @@ sow_code sow_conf_read(const sow_conf *conf, conf_mark mark, const char *key, co
         SOW_TRY(read_bool(&r, &flag));
     else if (row->kind != KIND_TEXT)
         SOW_TRY(read_number(&r, &number));
-    else if (bytes >= SOW_TEXT)
-        return CONF_FAIL(conf, mark, key, "%s is too long (%zu bytes), expected %s", r.shown, bytes, r.expected);
-    else if (row->choices != NULL)
+    else if (bytes >= SOW_TEXT) {
+        (void)snprintf(what, sizeof what, "is too long (%zu bytes)", bytes);
+        return READ_FAIL(&r, what);
+    } else if (row->choices != NULL)
         SOW_TRY(read_choice(&r));
     if (base == NULL)
         return SOW_OK;

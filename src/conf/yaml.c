@@ -116,18 +116,21 @@ static bool is_null(const yaml_event_t *event)
     return false;
 }
 
-/* Goes on to the value of `key`, which must be of `type`. */
-static sow_code next_value(reader *r, const char *key, yaml_event_type_t type, const char *expected)
+/* Goes on to the value of `key`, which must be of `type`; what is expected is said by its row, if it has one. */
+static sow_code next_value(reader *r, const char *key, yaml_event_type_t type, const option_row *row,
+                           const char *expected)
 {
-    char shown[SHOW_BYTES];
+    char shown[SHOW_BYTES], by_row[EXPECTED_BYTES];
     SOW_TRY(next(r));
+    if (r->event.type == type && oddity(&r->event) == NULL && !is_null(&r->event))
+        return SOW_OK;
+    if (row != NULL)
+        expected = sow_conf_expected(row, by_row);
     const char *odd = oddity(&r->event);
     if (odd != NULL)
         return CONF_FAIL(r->conf, mark_now(r), key, "%s is not allowed here, expected %s", odd, expected);
     if (is_null(&r->event))
         return CONF_FAIL(r->conf, mark_now(r), key, "nothing is given, expected %s", expected);
-    if (r->event.type == type)
-        return SOW_OK;
     if (r->event.type == YAML_SCALAR_EVENT)
         return CONF_FAIL(r->conf, mark_now(r), key, "%s is a single value, expected %s",
                          sow_conf_show((const char *)r->event.data.scalar.value, r->event.data.scalar.length, shown),
@@ -190,8 +193,7 @@ static sow_code fail_unknown(const reader *r, const char *section, const key_tex
 /* The value of one row, into base (NULL: it is only checked). */
 static sow_code read_value(reader *r, const char *path, const option_row *row, void *base)
 {
-    char expected[EXPECTED_BYTES];
-    SOW_TRY(next_value(r, path, YAML_SCALAR_EVENT, sow_conf_expected(row, expected)));
+    SOW_TRY(next_value(r, path, YAML_SCALAR_EVENT, row, NULL));
     return sow_conf_read(r->conf, mark_now(r), path, row, (const char *)r->event.data.scalar.value,
                          r->event.data.scalar.length, base);
 }
@@ -210,7 +212,7 @@ static sow_code read_section(reader *r, const char *section)
 {
     key_text key;
     bool is_end = false;
-    SOW_TRY(next_value(r, section, YAML_MAPPING_START_EVENT, "a mapping 'key: value'"));
+    SOW_TRY(next_value(r, section, YAML_MAPPING_START_EVENT, NULL, "a mapping 'key: value'"));
     for (;;) {
         SOW_TRY(next_key(r, section, &key, &is_end));
         if (is_end)
@@ -295,7 +297,7 @@ static sow_code read_top_key(reader *r, const key_text *key)
     if (strcmp(key->text, "probes") == 0) {
         if (r->probes != NULL)
             return fail_twice(r, "probes", key->mark, r->probes->mark.line);
-        SOW_TRY(next_value(r, "probes", YAML_SEQUENCE_START_EVENT, "a list of mappings"));
+        SOW_TRY(next_value(r, "probes", YAML_SEQUENCE_START_EVENT, NULL, "a list of mappings"));
         return read_probe_items(r);
     }
     if (section < 0)
@@ -312,7 +314,7 @@ static sow_code read_root(reader *r)
     key_text key;
     bool is_end = false;
     if (r->is_set) {
-        SOW_TRY(next_value(r, "probes", YAML_SEQUENCE_START_EVENT, "a list like [{task: calc, rows: 200}]"));
+        SOW_TRY(next_value(r, "probes", YAML_SEQUENCE_START_EVENT, NULL, "a list like [{task: calc, rows: 200}]"));
         return read_probe_items(r);
     }
     SOW_TRY(next(r));

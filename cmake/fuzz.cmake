@@ -1,0 +1,42 @@
+# sow_fuzz(DIR): one program per DIR/fuzz_NAME.c, whose first line says what it links ("// NEEDS: layer...").
+#
+# With SOW_FUZZ (clang only) it is linked with libFuzzer, and all layers are built with its coverage and with sanitizers whose
+# findings end the program; the target `fuzz` builds them all.  In other builds it is linked with replay.c, and a test
+# runs the kept inputs of DIR/corpus/NAME through it.
+option(SOW_FUZZ "Build the fuzz targets with libFuzzer" OFF)
+
+if(SOW_FUZZ)
+  if(NOT CMAKE_C_COMPILER_ID STREQUAL "Clang")
+    message(FATAL_ERROR "SOW_FUZZ needs clang, not ${CMAKE_C_COMPILER_ID}: -DCMAKE_C_COMPILER=clang")
+  endif()
+  set(SOW_FUZZ_FLAGS -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g -O1)
+  target_compile_options(sow_flags INTERFACE -fsanitize=fuzzer-no-link ${SOW_FUZZ_FLAGS})
+  target_link_options(sow_flags INTERFACE ${SOW_FUZZ_FLAGS})
+endif()
+
+function(sow_fuzz dir)
+  file(GLOB files CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${dir}/fuzz_*.c)
+  if(SOW_FUZZ)
+    add_custom_target(fuzz)
+  endif()
+  foreach(file ${files})
+    get_filename_component(target ${file} NAME_WE)
+    string(REGEX REPLACE "^fuzz_" "" name ${target})
+    sow_test_header(${file} NEEDS needs)
+    if(NOT needs)
+      message(FATAL_ERROR "${file}: no '// NEEDS: layer...' line")
+    endif()
+    list(TRANSFORM needs PREPEND sow_)
+    add_executable(${target} ${file})
+    target_include_directories(${target} PRIVATE ${CMAKE_SOURCE_DIR}/tests)
+    target_link_libraries(${target} PRIVATE ${needs} sow_flags m)
+    if(SOW_FUZZ)
+      target_link_options(${target} PRIVATE -fsanitize=fuzzer)
+      add_dependencies(fuzz ${target})
+    else()
+      target_sources(${target} PRIVATE ${CMAKE_SOURCE_DIR}/${dir}/replay.c)
+      add_test(NAME fuzz.${name} COMMAND ${target} ${CMAKE_SOURCE_DIR}/${dir}/corpus/${name})
+      set_tests_properties(fuzz.${name} PROPERTIES TIMEOUT 120 LABELS "unit;fuzz")
+    endif()
+  endforeach()
+endfunction()
