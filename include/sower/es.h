@@ -23,7 +23,7 @@ typedef struct sow_es_args {
 SOW_NODISCARD sow_code sow_es_check_names(const sow_conf *conf);
 
 /* Collective.  Runs to the end, or to a good place to stop (SOW_ESTOP).  All ranks return the same kind of outcome; root's error text
- * says why.  *is_agreed: all ranks know that it failed, so that sow_world_stop may finalise. */
-SOW_NODISCARD sow_code sow_es_run(const sow_es_args *args, bool *is_agreed);
+ * says why. */
+SOW_NODISCARD sow_code sow_es_run(const sow_es_args *args);
 
 #endif

@@ -41,12 +41,15 @@ typedef struct sow_linear_args {
     float *y;
 } sow_linear_args;
 
-/* Attention of one query row of one head over positions 0 .. n_positions-1.  K pages: [head_dim][16] floats; V pages:
+/* Attention of one query row of one head over positions 0 .. n_positions-1 (at least one), or of n_queries heads that share their KV
+ * head (grouped-query attention; q and out are then [n_queries][head_dim], scores n_queries times as long): sharing saves loads
+ * and changes no bits.  K pages: [head_dim][16] floats; V pages:
  * [16][head_dim]; page p holds positions 16p .. 16p+15, and `pages[p]` is the base of a page's floats for this layer and KV head
  * (K first, then V at v_offset floats).  scale multiplies q before the chain (q' = q*scale rounded once).  scores: scratch of
  * n_positions rounded up to 16.  See design, Numerics 4. */
 typedef struct sow_attention_args {
     int64_t n_positions, head_dim, v_offset;
+    int64_t n_queries; /* 0 is 1 */
     float scale;
     const float *q;            /* [head_dim] */
     const float *const *pages; /* [(n_positions+15)/16] */

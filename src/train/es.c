@@ -469,15 +469,12 @@ static sow_code lead(start *s, sow_run *run)
     return rc == SOW_OK ? SOW_OK : SOW_FAIL(rc, "%s", why);
 }
 
-sow_code sow_es_run(const sow_es_args *args, bool *is_agreed)
+sow_code sow_es_run(const sow_es_args *args)
 {
     start s = {.args = args, .measured = -1};
     sow_run run = {.world = args->world};
     bool is_root = sow_world_rank(args->world) == 0;
-    *is_agreed = true;
     sow_code rc = begin(&s, &run);
-    if (rc == SOW_ECOMM)
-        *is_agreed = false;
     if (rc == SOW_OK && s.is_over && is_root)
         sow_log(SOW_LOG_INFO, "%s: is done already", args->folder);
     if (rc == SOW_OK && !s.is_over)

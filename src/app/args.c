@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Command lines by getopt_long: --set, --json and --help for every command, and each command's own table of flags. */
+#include <getopt.h>
+#include <stdarg.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "sower/words.h"
+
+#include "app_impl.h"
+
+enum { MAX_FLAGS = 24, FIRST = 256, SET = FIRST + MAX_FLAGS, JSON, HELP, QUIET };
+
+static int count_flags(const sow_command *command)
+{
+    int n = 0;
+    while (command->flags != NULL && command->flags[n].name != NULL)
+        n++;
+    SOW_ASSERT(n <= MAX_FLAGS);
+    return n;
+}
+
+void sow_args_help(FILE *to, const sow_command *command)
+{
+    (void)fprintf(to, "sower %s: %s\n\nusage: %ssower %s %s\n\n", command->name, command->doc,
+                  command->is_parallel ? "[mpirun -n R] " : "", command->name, command->usage);
+    for (int i = 0; i < count_flags(command); i++) {
+        const sow_flag *f = &command->flags[i];
+        char left[64], letter[8] = "    ";
+        if (f->letter != 0)
+            (void)snprintf(letter, sizeof letter, "-%c, ", f->letter);
+        (void)snprintf(left, sizeof left, "%s--%s%s%s", letter, f->name, f->value != NULL ? " " : "",
+                       f->value != NULL ? f->value : "");
+        (void)fprintf(to, "  %-30s %s\n", left, f->doc);
+    }
+    if (command->has_sets)
+        (void)fprintf(to, "  %-30s %s\n", "    --set KEY=VALUE", "sets an option (`sower config` lists them); may be repeated");
+    (void)fprintf(to, "  %-30s %s\n", "    --json", "JSON lines on stdout (the default when stdout is no terminal)");
+    (void)fprintf(to, "  %-30s %s\n", "    --help", "this text");
+    if (command->examples != NULL)
+        (void)fprintf(to, "\nexamples:\n%s", command->examples);
+}
+
+/* The table of getopt_long, and the letters ("+" first: options may stand anywhere is not wanted behind "--" only). */
+static int fill(const sow_command *command, struct option *options, char *letters)
+{
+    int n = count_flags(command), at = 0;
+    for (int i = 0; i < n; i++) {
+        const sow_flag *f = &command->flags[i];
+        options[i] = (struct option){f->name, f->value != NULL ? required_argument : no_argument, NULL, FIRST + i};
+        if (f->letter != 0) {
+            letters[at++] = f->letter;
+            if (f->value != NULL)
+                letters[at++] = ':';
+        }
+    }
+    letters[at] = '\0';
+    if (command->has_sets)
+        options[n++] = (struct option){"set", required_argument, NULL, SET};
+    options[n++] = (struct option){"json", no_argument, NULL, JSON};
+    options[n++] = (struct option){"help", no_argument, NULL, HELP};
+    options[n] = (struct option){0};
+    return n;
+}
+
+static const sow_flag *find_flag(const sow_command *command, int code)
+{
+    for (int i = 0; i < count_flags(command); i++)
+        if (code == FIRST + i || code == command->flags[i].letter)
+            return &command->flags[i];
+    return NULL;
+}
+
+static sow_code refuse(const sow_command *command, const struct option *options, int n, const char *word)
+{
+    const char *names[MAX_FLAGS + 4];
+    const char *bare = word;
+    while (*bare == '-')
+        bare++;
+    for (int i = 0; i < n; i++)
+        names[i] = options[i].name;
+    const char *near = sow_words_nearest(bare, names, n);
+    return SOW_FAIL(SOW_EARG, "%s: is no option of `sower %s` or lacks its value%s%s; see sower %s --help", word, command->name,
+                    near != NULL ? "; did you mean --" : "", near != NULL ? near : "", command->name);
+}
+
+static sow_code take_flag(sow_app *app, const sow_command *command, int code)
+{
+    if (code == SET) {
+        if (app->n_sets == SOW_MAX_SETS)
+            return SOW_FAIL(SOW_EARG, "--set: more than %d", SOW_MAX_SETS);
+        app->sets[app->n_sets++] = optarg;
+    } else if (code == JSON) {
+        app->is_json = true;
+    } else {
+        const sow_flag *flag = find_flag(command, code);
+        if (flag->text != NULL)
+            *flag->text = optarg;
+        if (flag->is_on != NULL)
+            *flag->is_on = true;
+    }
+    return SOW_OK;
+}
+
+sow_code sow_args_parse(sow_app *app, const sow_command *command, int argc, char **argv, bool *is_help)
+{
+    struct option options[MAX_FLAGS + 4];
+    char letters[2 * MAX_FLAGS + 1];
+    int n = fill(command, options, letters), code;
+    app->is_json = isatty(STDOUT_FILENO) != 1;
+    *is_help = false;
+    opterr = 0;
+    optind = 1;
+    while ((code = getopt_long(argc, argv, letters, options, NULL)) != -1) {
+        if (code == HELP) {
+            *is_help = true;
+            return SOW_OK;
+        }
+        if (code == '?' || code == ':')
+            return refuse(command, options, n, argv[optind - 1]);
+        SOW_TRY(take_flag(app, command, code));
+    }
+    app->words = argv + optind;
+    app->n_words = argc - optind;
+    if (app->n_words < command->min_words || app->n_words > command->max_words)
+        return SOW_FAIL(SOW_EARG, "sower %s: %d words, expected: sower %s %s; see sower %s --help", command->name, app->n_words,
+                        command->name, command->usage, command->name);
+    return SOW_OK;
+}
+
+sow_code sow_args_int(const char *flag, const char *text, int64_t low, int64_t high, int64_t *out)
+{
+    int64_t value = 0;
+    if (text == NULL)
+        return SOW_OK;
+    if (!sow_words_to_int(text, &value) || value < low || value > high)
+        return SOW_FAIL(SOW_EARG, "--%s: '%s' is not right, expected a whole number from %lld to %lld", flag, text, (long long)low,
+                        (long long)high);
+    *out = value;
+    return SOW_OK;
+}
+
+sow_code sow_args_real(const char *flag, const char *text, double low, double high, double *out)
+{
+    double value = 0;
+    if (text == NULL)
+        return SOW_OK;
+    if (!sow_words_to_real(text, &value) || value < low || value > high)
+        return SOW_FAIL(SOW_EARG, "--%s: '%s' is not right, expected a number from %g to %g", flag, text, low, high);
+    *out = value;
+    return SOW_OK;
+}
+
+sow_code sow_app_conf(const sow_app *app, const char *file, sow_conf **out)
+{
+    sow_conf *conf = NULL;
+    sow_code rc = SOW_OK;
+    SOW_TRY(sow_conf_create(&conf));
+    if (file != NULL)
+        SOW_TRY_OR(rc, sow_conf_load(conf, file));
+    for (int i = 0; i < app->n_sets; i++)
+        SOW_TRY_OR(rc, sow_conf_set(conf, app->sets[i]));
+    SOW_TRY_OR(rc, sow_conf_finish(conf, NULL));
+done:
+    if (rc != SOW_OK)
+        sow_conf_destroy(&conf);
+    else
+        *out = conf;
+    return rc;
+}
+
+static sow_code written(int n)
+{
+    return n < 0 || ferror(stdout) != 0 ? SOW_FAIL(SOW_EIO, "stdout: cannot write") : SOW_OK;
+}
+
+sow_code sow_app_print(sow_line *line)
+{
+    const char *text = NULL;
+    SOW_TRY(sow_line_text(line, &text));
+    return written(fprintf(stdout, "%s\n", text));
+}
+
+sow_code sow_app_say(const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    int n = vfprintf(stdout, fmt, args);
+    va_end(args);
+    return written(n);
+}
