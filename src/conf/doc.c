@@ -130,7 +130,8 @@ bool sow_conf_describe(FILE *to, const char *key, const char **nearest)
     }
     for (int i = 0; i < N_PROBE_ROWS; i++) {
         const option_row *row = &sow_conf_probe_rows[i];
-        if (strcmp(key, "probes") == 0 || strcmp(row->path, key) == 0) {
+        bool is_short = strncmp(key, "probes.", 7) == 0 && strcmp(row->name, key + 7) == 0;
+        if (is_short || strcmp(key, "probes") == 0 || strcmp(row->path, key) == 0) {
             describe_row(to, row);
             n++;
         }

@@ -59,7 +59,7 @@ sow_code sow_conf_fail(const sow_conf *conf, conf_mark mark, const char *key, co
 const char *sow_conf_format_real(double x, char out[SOW_TEXT])
 {
     double back = 0;
-    if (x == floor(x) && fabs(x) < 1e7) {
+    if (x == floor(x) && fabs(x) < 1e15) {
         (void)snprintf(out, SOW_TEXT, "%.0f", x);
         return out;
     }

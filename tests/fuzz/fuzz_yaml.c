@@ -51,12 +51,12 @@ static void run_file(const char *text, size_t bytes)
 /* The text as values of several keys, one after the other. */
 static void run_sets(const char *text)
 {
-    static const char *const befores[] = {"", "probes=", "task.template={prompt}", "es.sigma="};
+    static const char *const prefixes[] = {"", "probes=", "task.template={prompt}", "es.sigma="};
     char assignment[1024];
     sow_conf *conf = NULL;
     FUZZ_CHECK(sow_conf_create(&conf) == SOW_OK);
-    for (size_t i = 0; i < sizeof befores / sizeof befores[0]; i++) {
-        (void)snprintf(assignment, sizeof assignment, "%s%s", befores[i], text);
+    for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++) {
+        (void)snprintf(assignment, sizeof assignment, "%s%s", prefixes[i], text);
         check_code(sow_conf_set(conf, assignment));
     }
     check_round_trip(sow_conf_options(conf));

@@ -3,6 +3,7 @@
 /* Options written: YAML that reads back to the same bytes, the settings of the ledger's header, and the documents. */
 #include "check.h"
 
+#include "sower/file.h"
 #include "sower/options.h"
 #include "sower/words.h"
 
@@ -203,6 +204,32 @@ static void test_doc_when_written_then_tables_are_whole(void **state)
     assert_non_null(strstr(text, "| `split` | `test` | train, test |  | no |"));
 }
 
+static void test_doc_when_example_is_read_then_options(void **state)
+{
+    (void)state;
+    static const char fence[] = "```yaml\n";
+    const char *text = strstr(captured(sow_conf_write_doc), fence);
+    assert_non_null(text);
+    text += strlen(fence);
+    sow_conf *conf = NULL;
+    CHECK_OK(sow_conf_create(&conf));
+    CHECK_OK(sow_conf_parse(conf, text, (size_t)(strstr(text, "```") - text), "example"));
+    CHECK_OK(sow_conf_finish(conf, NULL));
+    assert_int_equal(sow_conf_options(conf)->n_probes, 2);
+    sow_conf_destroy(&conf);
+}
+
+static void test_doc_when_compared_then_committed_file_is_the_same(void **state)
+{
+    (void)state;
+    char *text = NULL;
+    size_t bytes = 0;
+    CHECK_OK(sow_file_read(SOW_SOURCE_DIR "/docs/CONFIG.md", 1 << 20, &text, &bytes));
+    if (strcmp(text, captured(sow_conf_write_doc)) != 0)
+        fail_msg("docs/CONFIG.md is old: tools/check_doc SOWER --write");
+    SOW_FREE(&text);
+}
+
 static void test_keys_when_written_then_each_can_be_described(void **state)
 {
     (void)state;
@@ -217,7 +244,8 @@ static void test_keys_when_written_then_each_can_be_described(void **state)
             fail_msg("'%s' is listed and not known", key);
     }
     assert_true(n > 70);
-    assert_true(sow_conf_describe(to, "es", &near) && sow_conf_describe(to, "probes", &near));
+    assert_true(sow_conf_describe(to, "es", &near) && sow_conf_describe(to, "probes", &near) &&
+                sow_conf_describe(to, "probes.every", &near));
     assert_false(sow_conf_describe(to, "es.sigmaa", &near));
     assert_string_equal(near, "es.sigma");
     assert_false(sow_conf_describe(to, "", &near) || sow_conf_describe(to, "qqqqqqqqq", &near));
@@ -235,6 +263,8 @@ int main(void)
         cmocka_unit_test(test_result_settings_when_listed_then_these_and_no_others),
         cmocka_unit_test(test_result_settings_when_caller_stops_then_code_is_passed_on),
         cmocka_unit_test(test_doc_when_written_then_tables_are_whole),
+        cmocka_unit_test(test_doc_when_example_is_read_then_options),
+        cmocka_unit_test(test_doc_when_compared_then_committed_file_is_the_same),
         cmocka_unit_test(test_keys_when_written_then_each_can_be_described),
     };
     return cmocka_run_group_tests_name("conf_write", tests, NULL, check_live_zero);
