@@ -44,12 +44,17 @@ bool sow_evaluator_holds(const sow_evaluator *evaluator, int64_t key);
 /* Tokens of a row's prompt. */
 SOW_NODISCARD sow_code sow_evaluator_prompt_tokens(sow_evaluator *evaluator, int job, int64_t row, int64_t *out);
 
-/* Sums over rows.  Rewards are rounded once to integers (scale 2^32), parts too (2^16), and added: slices add up exactly. */
+#define SOW_PART_SCALE 0x1p12
+
+/* Sums over rows.  Rewards are rounded once to integers (scale 2^32), parts too (2^12), and added: slices add up exactly. */
 typedef struct sow_tally {
     int64_t rows, reward, correct, new_tokens, prompt_tokens, parts[SOW_MAX_PARTS];
+    double squares; /* of rewards */
 } sow_tally;
 void sow_tally_add(sow_tally *to, const sow_tally *from);
 double sow_tally_mean_reward(const sow_tally *tally); /* reward / 2^32 / rows */
+/* 95 % interval of the mean reward by the normal law, over rows. */
+void sow_tally_reward_interval(const sow_tally *tally, double *low, double *high);
 
 /* Called for each row, in order of the rows. */
 typedef struct sow_answer {

@@ -25,8 +25,9 @@ typedef struct sow_result {
     int32_t round, id;
     int64_t reward;   /* sum, scale 2^32 */
     int32_t correct;  /* rows */
-    int32_t new_tokens, prompt_tokens;
-    int32_t parts[2]; /* sums of the task's parts, scale 2^16 */
+    int32_t new_tokens;
+    int32_t parts[2]; /* sums of the task's parts, scale 2^12 */
+    float squares;    /* sum of squared rewards, for intervals */
     float seconds;
 } sow_result;
 _Static_assert(sizeof(sow_unit) + sizeof(sow_result) <= 64, "a unit costs at most 64 bytes on the wire");

@@ -19,7 +19,7 @@ struct sow_json; /* json.h */
 typedef struct sow_task_state sow_task_state;
 
 /* What a grader says.  `reward` is what ES sees; `is_correct` what accuracy counts; parts are named by the kind. */
-enum { SOW_MAX_PARTS = 4 };
+enum { SOW_MAX_PARTS = 2 }; /* they travel with every result */
 typedef struct sow_grade {
     double reward;
     bool is_correct;

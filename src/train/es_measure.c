@@ -11,16 +11,40 @@
 
 #include "root_impl.h"
 
+/* Tokens of all prompts of a job; counted once. */
+static sow_code count_prompts(sow_root *root, int job, int64_t *out)
+{
+    int64_t rows = sow_task_rows(sow_evaluator_task(root->run->evaluator, job)), sum = 0;
+    for (int64_t i = 0; root->job_prompt_tokens[job] == 0 && i < rows; i++) {
+        int64_t n = 0;
+        SOW_TRY(sow_evaluator_prompt_tokens(root->run->evaluator, job, i, &n));
+        sum += n;
+    }
+    root->job_prompt_tokens[job] += sum;
+    *out = root->job_prompt_tokens[job];
+    return SOW_OK;
+}
+
 /* Rows of a job go out in slices of about unit_tokens_min tokens. */
 static sow_code add_evaluation(sow_root *root, int job, int64_t *n_units)
 {
     sow_run *run = root->run;
     int64_t rows = sow_task_rows(sow_evaluator_task(run->evaluator, job)), tokens = 0;
-    SOW_TRY(sow_evaluator_prompt_tokens(run->evaluator, job, 0, &tokens));
-    tokens = (tokens + sow_evaluator_max_new(run->evaluator, job)) * rows;
+    SOW_TRY(count_prompts(root, job, &tokens));
+    tokens += sow_evaluator_max_new(run->evaluator, job) * rows;
     int64_t slices = tokens / run->options->es.unit_tokens_min;
     slices = slices < 1 ? 1 : slices > rows ? rows : slices;
     return sow_root_add_units(root, n_units, -1, job, rows, slices);
+}
+
+sow_tally sow_root_tally(const sow_unit *unit, const sow_result *result)
+{
+    return (sow_tally){.rows = unit->count,
+                       .reward = result->reward,
+                       .correct = result->correct,
+                       .new_tokens = result->new_tokens,
+                       .parts = {result->parts[0], result->parts[1]},
+                       .squares = (double)result->squares};
 }
 
 static sow_code evaluate_jobs(sow_root *root, int64_t step, bool has_held_out)
@@ -39,13 +63,8 @@ static sow_code evaluate_jobs(sow_root *root, int64_t step, bool has_held_out)
     SOW_TRY(sow_root_round(root, (int32_t)(2 * step + 1), n, "evaluation"));
     const sow_result *results = sow_queue_results(root->queue);
     for (int64_t i = 0; i < n; i++) {
-        const sow_result *r = &results[i];
-        sow_tally t = {.rows = root->units[i].count,
-                       .reward = r->reward,
-                       .correct = r->correct,
-                       .new_tokens = r->new_tokens,
-                       .prompt_tokens = r->prompt_tokens,
-                       .parts = {r->parts[0], r->parts[1]}};
+        sow_tally t = sow_root_tally(&root->units[i], &results[i]);
+        t.prompt_tokens = i == 0 || root->units[i].job != root->units[i - 1].job ? root->job_prompt_tokens[root->units[i].job] : 0;
         sow_tally_add(&root->job_tallies[root->units[i].job], &t);
     }
     return SOW_OK;
@@ -100,8 +119,11 @@ static void put_tally(sow_line *line, const char *key, const sow_task *task, con
     sow_line_real(line, "low", low);
     sow_line_real(line, "high", high);
     sow_line_real(line, "reward", sow_tally_mean_reward(t));
+    sow_tally_reward_interval(t, &low, &high);
+    sow_line_real(line, "reward_low", low);
+    sow_line_real(line, "reward_high", high);
     for (int i = 0; i < SOW_MAX_PARTS && kind->parts[i] != NULL; i++)
-        sow_line_real(line, kind->parts[i], (double)t->parts[i] / 0x1p16 / (double)t->rows);
+        sow_line_real(line, kind->parts[i], (double)t->parts[i] / SOW_PART_SCALE / (double)t->rows);
     sow_line_real(line, "completion_length", (double)t->new_tokens / (double)t->rows);
     sow_line_int(line, "tokens", t->new_tokens + t->prompt_tokens);
     sow_line_end_object(line);
@@ -173,7 +195,7 @@ static void put_generation(sow_root *root, sow_line *line, int64_t step)
         sow_line_real(line, "reward_center", sow_tally_mean_reward(&root->now.center));
     sow_line_real(line, "accuracy", (double)t->correct / (double)t->rows);
     for (int i = 0; i < SOW_MAX_PARTS && kind->parts[i] != NULL; i++)
-        sow_line_real(line, kind->parts[i], (double)t->parts[i] / 0x1p16 / (double)t->rows);
+        sow_line_real(line, kind->parts[i], (double)t->parts[i] / SOW_PART_SCALE / (double)t->rows);
     sow_line_real(line, "completion_length", (double)t->new_tokens / (double)t->rows);
     sow_line_int(line, "tokens", tokens);
     put_phases(root, line, step, &flops);

@@ -21,11 +21,13 @@ static sow_code count_slices(sow_root *root, int64_t *out)
 {
     sow_run *run = root->run;
     const sow_options *o = run->options;
+    root->now.prompt_tokens = 0;
     int64_t tokens = run->n_rows * sow_evaluator_max_new(run->evaluator, run->train_job);
     for (int64_t i = 0; i < run->n_rows; i++) {
         int64_t n = 0;
         SOW_TRY(sow_evaluator_prompt_tokens(run->evaluator, run->train_job, run->rows[i], &n));
         tokens += n;
+        root->now.prompt_tokens += n;
     }
     int64_t possible = tokens / o->es.unit_tokens_min;
     int64_t useful = ((int64_t)MAX_UNITS_A_RANK * sow_world_size(run->world) + o->es.population - 1) / o->es.population;
@@ -43,18 +45,13 @@ static void collect(sow_root *root)
     memset(&root->now.tally, 0, sizeof root->now.tally);
     memset(&root->now.center, 0, sizeof root->now.center);
     for (int64_t i = 0; i < root->now.n_units; i++) {
-        const sow_result *r = &results[i];
         int group = root->units[i].group;
-        sow_tally t = {.rows = root->units[i].count,
-                       .reward = r->reward,
-                       .correct = r->correct,
-                       .new_tokens = r->new_tokens,
-                       .prompt_tokens = r->prompt_tokens,
-                       .parts = {r->parts[0], r->parts[1]}};
+        sow_tally t = sow_root_tally(&root->units[i], &results[i]);
         sow_tally_add(group < 0 ? &root->now.center : &root->tallies[group], &t);
         if (group >= 0)
             sow_tally_add(&root->now.tally, &t);
     }
+    root->now.tally.prompt_tokens = members * root->now.prompt_tokens;
     for (int64_t i = 0; i < members; i++)
         root->run->fitness[i] = sow_tally_mean_reward(&root->tallies[i]);
 }

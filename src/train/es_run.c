@@ -170,12 +170,14 @@ sow_code sow_run_unit(sow_run *run, const sow_unit *unit, sow_result *out, bool 
         return SOW_OK;
     SOW_TRY(unit_rows(run, unit, generation, &rows));
     SOW_TRY(sow_evaluator_run(run->evaluator, unit->job, rows, unit->count, NULL, NULL, &tally));
+    for (int i = 0; i < SOW_MAX_PARTS; i++)
+        tally.parts[i] = tally.parts[i] < INT32_MAX ? tally.parts[i] : INT32_MAX;
     *out = (sow_result){.round = unit->round,
                         .id = unit->id,
                         .reward = tally.reward,
                         .correct = (int32_t)tally.correct,
                         .new_tokens = (int32_t)tally.new_tokens,
-                        .prompt_tokens = (int32_t)tally.prompt_tokens,
+                        .squares = (float)tally.squares,
                         .parts = {(int32_t)tally.parts[0], (int32_t)tally.parts[1]},
                         .seconds = (float)(sow_clock_now_s() - start)};
     return SOW_OK;

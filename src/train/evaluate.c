@@ -191,8 +191,9 @@ static sow_code count(const job *j, int64_t row, const sow_grade *grade, sow_tal
     out->rows++;
     out->reward += llrint(grade->reward * 0x1p32);
     out->correct += grade->is_correct;
+    out->squares += grade->reward * grade->reward;
     for (int i = 0; i < SOW_MAX_PARTS; i++)
-        out->parts[i] += llrint(grade->parts[i] * 0x1p16);
+        out->parts[i] += llrint(grade->parts[i] * SOW_PART_SCALE);
     return SOW_OK;
 }
 
@@ -244,6 +245,7 @@ void sow_tally_add(sow_tally *to, const sow_tally *from)
     to->correct += from->correct;
     to->new_tokens += from->new_tokens;
     to->prompt_tokens += from->prompt_tokens;
+    to->squares += from->squares;
     for (int i = 0; i < SOW_MAX_PARTS; i++)
         to->parts[i] += from->parts[i];
 }
@@ -251,4 +253,13 @@ void sow_tally_add(sow_tally *to, const sow_tally *from)
 double sow_tally_mean_reward(const sow_tally *tally)
 {
     return tally->rows == 0 ? 0 : (double)tally->reward / 0x1p32 / (double)tally->rows;
+}
+
+void sow_tally_reward_interval(const sow_tally *tally, double *low, double *high)
+{
+    double n = (double)tally->rows, mean = sow_tally_mean_reward(tally);
+    double variance = n > 1 ? (tally->squares - n * mean * mean) / (n - 1) : 0;
+    double half = n > 0 ? 1.96 * sqrt(fmax(variance, 0) / n) : 0;
+    *low = mean - half;
+    *high = mean + half;
 }

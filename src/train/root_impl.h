@@ -41,8 +41,9 @@ typedef struct sow_root {
         sow_tally tally, center;
         sow_traffic traffic;
         double began_s, delta2;
-        int64_t n_units;
+        int64_t n_units, prompt_tokens; /* of one pass over the batch */
     } now;
+    int64_t job_prompt_tokens[SOW_MAX_PROBES + 2]; /* of all rows of a job; 0: not counted yet */
     sow_tally *tallies; /* owned, [population]: by member */
     sow_tally job_tallies[SOW_MAX_PROBES + 2]; /* of the last evaluation; rows 0: not asked */
 } sow_root;
@@ -65,6 +66,9 @@ SOW_NODISCARD sow_code sow_root_measure(sow_root *root, int64_t step, bool has_g
 
 /* es_root.c.  From `done` generations (those are in the ledger) to options.run.steps. */
 SOW_NODISCARD sow_code sow_es_lead(sow_root *root, const sow_ledger *ledger, int64_t loaded, int64_t measured);
+
+/* A unit's result as a tally (without prompt tokens, which do not travel). */
+sow_tally sow_root_tally(const sow_unit *unit, const sow_result *result);
 
 /* Units of a job's first n rows for one group, n_slices of them. */
 SOW_NODISCARD sow_code sow_root_add_units(sow_root *root, int64_t *n_units, int group, int job, int64_t n_rows, int64_t n_slices);
