@@ -22,7 +22,7 @@
 
 enum {
     PREFILL_ROWS = 224, /* rows of known tokens beside `batch` rows of decoding: enough to be bound by arithmetic */
-    BAD_ROW = -2,       /* a logit that is not finite */
+    BAD_ROW = -2,       /* a state or a logit that is not finite */
 };
 
 sow_code sow_engine_create(sow_la *la, const sow_layout *layout, int64_t batch, sow_engine **out)
@@ -247,7 +247,7 @@ static void take_row(sow_engine *engine, const sow_source *source, int64_t i, in
                             .logits = forward->logits + at * forward->vocab_pad,
                             .thread = omp_get_thread_num()};
     logits.best = (int32_t)forward->kernels->argmax(vocab, logits.logits, &logits.max);
-    if (logits.best < 0 || forward->kernels->has_non_finite(vocab, logits.logits))
+    if (row->is_overflowing || logits.best < 0 || forward->kernels->has_non_finite(vocab, logits.logits))
         engine->next[i] = BAD_ROW;
     else
         engine->next[i] = source->take(source->context, &logits);
@@ -278,7 +278,7 @@ static sow_code advance(sow_engine *engine, const sow_source *source, int64_t m)
             bad = i;
     }
     if (bad >= 0)
-        return SOW_FAIL(SOW_ENUM, "row %lld: the logits after token %lld are not finite",
+        return SOW_FAIL(SOW_ENUM, "row %lld: the state or the logits after token %lld are not finite",
                         (long long)(source->first_row + engine->slots[engine->rows[bad].sequence].item),
                         (long long)engine->rows[bad].position);
     for (int64_t i = 0; i < m; i++) {

@@ -12,6 +12,9 @@
  * All keys and values of a layer are stored before the first of its queries is answered, so that rows of a prompt and rows that
  * read a shared beginning may go through together.  In the last layer, rows that want no logits end once K and V are stored.
  *
+ * A state whose squares overflow would leave its norm as zeros, and the logits finite and wrong; so the states are checked too,
+ * once before the last attention and once at the end.
+ *
  * Bits: a row's result depends on the weights and the tokens of its sequence up to it; every kernel works on a row (or a head of a
  * row) by itself, and threads only share out rows, heads and outputs. */
 #include "nn_impl.h"
@@ -183,8 +186,20 @@ static void turn_heads(const sow_forward *forward, const float *norm, int64_t n_
     }
 }
 
+/* Beyond this the sum of the squares of a row (at most 2^17 long) may be infinite. */
+static const float LARGEST_STATE = 1e16f;
+
+static bool overflows(const sow_forward *forward, int64_t i)
+{
+    const float *x = forward->x + i * forward->hidden_pad;
+    int is_beyond = 0;
+    for (int64_t c = 0; c < forward->layout->shape.hidden_size; c++)
+        is_beyond |= !(fabsf(x[c]) <= LARGEST_STATE);
+    return is_beyond != 0;
+}
+
 /* Turns q and k of every row and stores its k and v. */
-static void store_rows(sow_forward *forward, const sow_replica *replica, const sow_row *rows, int64_t m, int64_t layer)
+static void store_rows(sow_forward *forward, const sow_replica *replica, sow_row *rows, int64_t m, int64_t layer)
 {
     const sow_shape *shape = &forward->layout->shape;
     const int64_t stride = forward->q_pad + 2 * forward->kv_pad, dim = shape->head_dim;
@@ -201,6 +216,8 @@ static void store_rows(sow_forward *forward, const sow_replica *replica, const s
             float *base = sow_cache_base(&forward->cache, rows[i].pages[position / SOW_PAGE], layer, h);
             sow_cache_write(&forward->cache, base, position % SOW_PAGE, k + h * dim, v + h * dim);
         }
+        if (layer + 1 == shape->n_layers)
+            rows[i].is_overflowing = overflows(forward, i);
     }
 }
 
@@ -241,13 +258,13 @@ static void attend_rows(sow_forward *forward, const sow_row *rows, int64_t m, in
     sow_phase_tick();
 }
 
-/* Keeps the rows that want logits: their entries, x and q move to the front. */
+/* Keeps the rows that want logits or must be reported: their entries, x and q move to the front. */
 static int64_t keep_wanted(sow_forward *forward, sow_row *rows, int64_t m)
 {
     const int64_t stride = forward->q_pad + 2 * forward->kv_pad, pad = forward->hidden_pad;
     int64_t kept = 0;
     for (int64_t i = 0; i < m; i++) {
-        if (!rows[i].wants_logits)
+        if (!rows[i].wants_logits && !rows[i].is_overflowing)
             continue;
         if (kept < i) {
             rows[kept] = rows[i];
@@ -312,6 +329,8 @@ void sow_forward_run(sow_forward *forward, const sow_replica *replica, sow_row *
     add_and_norm(forward, replica, m, true, SOW_TENSOR_INPUT_NORM, 0);
     for (int64_t layer = 0; layer < forward->layout->shape.n_layers; layer++)
         m = run_layer(forward, replica, rows, m, layer);
+    for (int64_t i = 0; i < m; i++)
+        rows[i].is_overflowing = rows[i].is_overflowing || overflows(forward, i);
     *n_rows = m;
 }
 

@@ -63,6 +63,7 @@ typedef struct sow_row {
     const int32_t *pages; /* borrowed: pages of the sequence, [position / 16] among them */
     int32_t token;
     bool wants_logits;
+    bool is_overflowing; /* set by the pass: its state left the range in which norms work */
 } sow_row;
 
 enum { SOW_LOGIT_ROWS = 32 }; /* rows of logits made at a time */
@@ -97,7 +98,8 @@ SOW_NODISCARD sow_code sow_forward_reserve(sow_forward *forward, int64_t n_posit
 /* Bytes of the arrays of a forward pass without rope and cache; floats of `block` of it. */
 int64_t sow_forward_floats(const sow_layout *layout, int64_t max_rows);
 /* Feeds *n_rows rows (<= max_rows): K and V of each go to its pages.  Rows of one sequence may be there together, positions in
- * any order.  Afterwards rows[0 .. *n_rows) are those that want logits, in their order, and their last states are ready. */
+ * any order.  Afterwards rows[0 .. *n_rows) are those that want logits or overflow, in their order, and their last states are
+ * ready. */
 void sow_forward_run(sow_forward *forward, const sow_replica *replica, sow_row *rows, int64_t *n_rows);
 /* Logits of rows first .. first + n - 1 (n <= SOW_LOGIT_ROWS) of those, in forward->logits, vocab_pad apart. */
 void sow_forward_logits(sow_forward *forward, const sow_replica *replica, int64_t first, int64_t n);
@@ -151,7 +153,7 @@ struct sow_engine {
     sow_feed last;        /* the item admitted last: its full pages of known tokens stay until the next is admitted */
     int64_t n_last_pages;
     sow_row *rows; /* owned [max_rows] */
-    int32_t *next; /* owned [max_rows]: what `take` returned; BAD_ROW, if a logit was not finite */
+    int32_t *next; /* owned [max_rows]: what `take` returned, or BAD_ROW */
     sow_engine_counts counts;
     /* generate.c */
     int64_t ids_room, logprobs_room, items_room, stop_room;
