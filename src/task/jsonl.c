@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Your own prompts and answers, from JSON lines: {"prompt": "...", "answer": "...", "split": "test"}.
+ *
+ * task.match says when a completion is right:
+ *     exact     it equals the answer, blanks around both aside
+ *     numeric   its last number equals the answer
+ *     regex     the answer is a regular expression (pcre2, UTF-8) that matches somewhere in it
+ * "answer" is a string; for exact it may be a whole number, for numeric any number.  "solution" may give a completion that is
+ * right, where the answer itself is none (regex).  Key: the prompt. */
+#include "task_impl.h"
+
+#include "sower/alloc.h"
+#include "sower/pattern.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { LONGEST = 256 /* tokens */ };
+
+typedef enum match { MATCH_EXACT, MATCH_NUMERIC, MATCH_REGEX } match;
+
+/* An answer, ready to compare with. */
+typedef struct answer {
+    double number;        /* numeric */
+    sow_pattern *pattern; /* regex; owned */
+} answer;
+
+typedef struct file_row {
+    sow_span prompt, text, solution, place; /* solution: no bytes if not given; place: "FILE:LINE" */
+    answer answer;
+} file_row;
+
+struct sow_task_state {
+    match match;
+    int64_t offset;
+    file_row *rows; /* owned */
+    int64_t n_rows, capacity;
+    sow_words pool;
+};
+
+static int64_t max_new(const sow_task_options *options)
+{
+    (void)options;
+    return LONGEST;
+}
+
+static match match_of(const sow_task_options *options)
+{
+    return strcmp(options->match, "regex") == 0     ? MATCH_REGEX
+           : strcmp(options->match, "numeric") == 0 ? MATCH_NUMERIC
+                                                    : MATCH_EXACT;
+}
+
+/* The answer's text; `room` holds it where it was written as a number. */
+static sow_code read_answer(const sow_json *row, const char *what, match how, char room[SOW_LINE_BYTES],
+                            const char **out)
+{
+    const sow_json *node = sow_json_get(row, "answer");
+    sow_json_kind kind = sow_json_kind_of(node);
+    int64_t whole = 0;
+    double real = 0;
+    *out = room;
+    if (kind == SOW_JSON_INT && how != MATCH_REGEX && sow_json_to_int(node, &whole)) {
+        (void)snprintf(room, SOW_LINE_BYTES, "%lld", (long long)whole);
+        return SOW_OK;
+    }
+    if (kind == SOW_JSON_REAL && how == MATCH_NUMERIC && sow_json_to_real(node, &real)) {
+        (void)snprintf(room, SOW_LINE_BYTES, "%.17g", real);
+        return SOW_OK;
+    }
+    return sow_row_string(row, "answer", what, true, out);
+}
+
+static sow_code prepare(match how, const char *text, const char *what, answer *out)
+{
+    answer made = {0};
+    if (how == MATCH_NUMERIC && !sow_number_whole(text, strlen(text), &made.number))
+        return SOW_FAIL(SOW_EFORMAT, "%s: answer: '%.80s' is no number, expected one since task.match is numeric", what,
+                        text);
+    if (how == MATCH_REGEX && sow_pattern_compile(text, false, &made.pattern) != SOW_OK)
+        return SOW_FAIL(SOW_EFORMAT, "%s: answer: %s", what, sow_error_text());
+    *out = made;
+    return SOW_OK;
+}
+
+static sow_code keep_row(sow_task_state *s, const char *const texts[4], answer *made)
+{
+    file_row kept = {0};
+    sow_span *const spans[4] = {&kept.prompt, &kept.text, &kept.solution, &kept.place};
+    for (int i = 0; i < 4; i++)
+        if (texts[i] != NULL)
+            SOW_TRY(sow_span_add(&s->pool, texts[i], strlen(texts[i]), spans[i]));
+    SOW_TRY(SOW_GROW(&s->rows, &s->capacity, s->n_rows));
+    kept.answer = *made;
+    made->pattern = NULL;
+    s->rows[s->n_rows++] = kept;
+    return SOW_OK;
+}
+
+static sow_code add_row(void *owner, const sow_json *row, const char *what, bool is_kept)
+{
+    sow_task_state *s = owner;
+    char room[SOW_LINE_BYTES];
+    const char *texts[4] = {NULL, NULL, NULL, what};
+    answer made = {0};
+    SOW_TRY(sow_row_prompt(row, what, &texts[0]));
+    SOW_TRY(read_answer(row, what, s->match, room, &texts[1]));
+    SOW_TRY(sow_row_string(row, "solution", what, false, &texts[2]));
+    SOW_TRY(prepare(s->match, texts[1], what, &made));
+    sow_code rc = is_kept ? keep_row(s, texts, &made) : SOW_OK;
+    sow_pattern_destroy(&made.pattern);
+    return rc;
+}
+
+static void close_rows(sow_task_state **state)
+{
+    if (*state != NULL) {
+        for (int64_t i = 0; i < (*state)->n_rows; i++)
+            sow_pattern_destroy(&(*state)->rows[i].answer.pattern);
+        SOW_FREE(&(*state)->rows);
+        sow_words_fini(&(*state)->pool);
+    }
+    SOW_FREE(state);
+}
+
+static sow_code open_rows(const sow_task_options *options, const char *file, size_t file_bytes, sow_task_state **out)
+{
+    sow_code rc = SOW_OK;
+    sow_task_state *s = NULL;
+    if (file == NULL)
+        return SOW_FAIL(SOW_ECONF,
+                        "task.file: is missing, expected JSON lines of {\"prompt\", \"answer\"} for task jsonl");
+    SOW_TRY(SOW_ALLOC(&s, 1));
+    s->match = match_of(options);
+    s->offset = options->offset;
+    SOW_TRY_OR(rc, sow_rows_read(options->file, file, file_bytes, sow_split_is_test(options), add_row, s));
+    *out = s;
+    s = NULL;
+done:
+    close_rows(&s);
+    return rc;
+}
+
+static int64_t n_rows(const sow_task_state *s)
+{
+    return s->n_rows > s->offset ? s->n_rows - s->offset : 0;
+}
+
+static const file_row *row_at(const sow_task_state *s, int64_t row)
+{
+    return &s->rows[s->offset + row];
+}
+
+static sow_code ask(sow_task_state *s, int64_t row, sow_words *out)
+{
+    const file_row *r = row_at(s, row);
+    return sow_words_add(out, s->pool.text + r->prompt.at, r->prompt.bytes);
+}
+
+typedef struct piece {
+    const char *text;
+    size_t bytes;
+} piece;
+
+static piece trim(const char *text, size_t bytes)
+{
+    static const char blanks[] = " \t\r\n\v\f";
+    while (bytes > 0 && text[0] != '\0' && strchr(blanks, text[0]) != NULL) {
+        text++;
+        bytes--;
+    }
+    while (bytes > 0 && text[bytes - 1] != '\0' && strchr(blanks, text[bytes - 1]) != NULL)
+        bytes--;
+    return (piece){text, bytes};
+}
+
+static bool is_right(match how, const answer *wanted, piece text, const char *completion, size_t bytes)
+{
+    double number = 0;
+    if (how == MATCH_NUMERIC)
+        return sow_number_last(completion, bytes, &number) && number == wanted->number;
+    if (how == MATCH_REGEX)
+        return sow_pattern_find(wanted->pattern, completion, bytes, 0, 0, NULL);
+    piece said = trim(completion, bytes);
+    text = trim(text.text, text.bytes);
+    return said.bytes == text.bytes && (said.bytes == 0 || memcmp(said.text, text.text, said.bytes) == 0);
+}
+
+static sow_grade grade_of(bool is_correct)
+{
+    return (sow_grade){.reward = is_correct ? 1 : 0, .is_correct = is_correct};
+}
+
+static sow_code grade(sow_task_state *s, int64_t row, const char *completion, size_t bytes, sow_grade *out)
+{
+    const file_row *r = row_at(s, row);
+    piece text = {s->pool.text + r->text.at, r->text.bytes};
+    *out = grade_of(is_right(s->match, &r->answer, text, completion, bytes));
+    return SOW_OK;
+}
+
+static sow_code solve(sow_task_state *s, int64_t row, sow_words *out)
+{
+    const file_row *r = row_at(s, row);
+    const sow_span *best = r->solution.bytes > 0 ? &r->solution : &r->text;
+    piece text = {s->pool.text + r->text.at, r->text.bytes};
+    if (!is_right(s->match, &r->answer, text, s->pool.text + best->at, best->bytes))
+        return SOW_FAIL(SOW_EARG, "%.*s: solution: %s, expected a completion that is right by task.match",
+                        (int)r->place.bytes, s->pool.text + r->place.at,
+                        r->solution.bytes > 0 ? "is not right" : "is missing");
+    return sow_words_add(out, s->pool.text + best->at, best->bytes);
+}
+
+static sow_code grade_json(const sow_task_options *options, const sow_json *row, const char *what, sow_grade *out)
+{
+    char room[SOW_LINE_BYTES];
+    const char *text = NULL, *response = NULL;
+    size_t bytes = 0;
+    answer wanted = {0};
+    match how = match_of(options);
+    SOW_TRY(read_answer(row, what, how, room, &text));
+    SOW_TRY(sow_row_text(row, "response", what, &response, &bytes));
+    SOW_TRY(prepare(how, text, what, &wanted));
+    *out = grade_of(is_right(how, &wanted, (piece){text, strlen(text)}, response, bytes));
+    sow_pattern_destroy(&wanted.pattern);
+    return SOW_OK;
+}
+
+const sow_task_kind sow_task_kind_jsonl = {
+    .name = "jsonl",
+    .doc = "your own prompts with exact, numeric or regex answers, from JSON lines",
+    .needs_file = true,
+    .max_new = max_new,
+    .open = open_rows,
+    .close = close_rows,
+    .n_rows = n_rows,
+    .ask = ask,
+    .solve = solve,
+    .key = ask,
+    .grade = grade,
+    .grade_json = grade_json,
+};
