@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Kernels: every loop that is compiled per instruction set, as a table of functions, and the choice of the table.
  *
- * Needs: error, philox.  Threads: the functions of a table are pure and serial; `sow_la_*` functions (la.h) split work over
- * OpenMP threads.  Ranks: knows none.
+ * Needs: error, philox.  Threads: the functions of a table are pure and serial; `sow_la_*` functions (la.h) split work
+ * over OpenMP threads.  Ranks: knows none.
  *
- * Bits: every output element is one fixed chain of IEEE operations (design: "Numerics"), so that results do not depend on the
- * batch, the thread count, the tile or the instruction set.  All tables of one build and of all builds give equal bits; tests
- * compare them by memcmp with the plain one.  NaN payloads are not promised. */
+ * Bits: every output element is one fixed chain of IEEE operations (design: "Numerics"), so that results do not depend
+ * on the batch, the thread count, the tile or the instruction set.  All tables of one build and of all builds give
+ * equal bits; tests compare them by memcmp with the plain one.  NaN payloads are not promised. */
 #ifndef SOWER_KERNELS_H
 #define SOWER_KERNELS_H
 
@@ -30,8 +30,9 @@ enum {
     SOW_NOISE_BLOCK = 64, /* elements per block of noise; tensors start at multiples of it */
 };
 
-/* y[m][n] = chain of fma(x[m][k], w[n][k], acc) over ascending k from acc = 0 (or from bias[n], if bias is not NULL: the bias is
- * ADDED AFTER the chain).  w is packed [n_size/32][k_size][32].  ldx, ldy: distance of rows. n_size is a multiple of 32. */
+/* y[m][n] = chain of fma(x[m][k], w[n][k], acc) over ascending k from acc = 0, and then + bias[n], if bias is not NULL.
+ * w is packed [n_size/32][k_size][32] (the order within a line of 32 is la's own: read it with sow_la_packed_row), on a
+ * 64-byte boundary.  ldx, ldy: distance of rows.  n_size is a multiple of 32. */
 typedef struct sow_linear_args {
     sow_type type;
     int64_t m_size, n_size, k_size, ldx, ldy;
@@ -41,12 +42,12 @@ typedef struct sow_linear_args {
     float *y;
 } sow_linear_args;
 
-/* Attention of one query row of one head over positions 0 .. n_positions-1 (at least one), or of n_queries heads that share their KV
- * head (grouped-query attention; q and out are then [n_queries][head_dim], scores n_queries times as long): sharing saves loads
- * and changes no bits.  K pages: [head_dim][16] floats; V pages:
- * [16][head_dim]; page p holds positions 16p .. 16p+15, and `pages[p]` is the base of a page's floats for this layer and KV head
- * (K first, then V at v_offset floats).  scale multiplies q before the chain (q' = q*scale rounded once).  scores: scratch of
- * n_positions rounded up to 16.  See design, Numerics 4. */
+/* Attention of one query row of one head over positions 0 .. n_positions-1 (at least one), or of n_queries heads that
+ * share their KV head (grouped-query attention; q and out are then [n_queries][head_dim], scores n_queries times as
+ * long): sharing saves loads and changes no bits.  K pages: [head_dim][16] floats; V pages:
+ * [16][head_dim]; page p holds positions 16p .. 16p+15, and `pages[p]` is the base of a page's floats for this layer
+ * and KV head (K first, then V at v_offset floats).  scale multiplies q before the chain (q' = q*scale rounded once). 
+ * scores: scratch of n_positions rounded up to 16.  See design, Numerics 4. */
 typedef struct sow_attention_args {
     int64_t n_positions, head_dim, v_offset;
     int64_t n_queries; /* 0 is 1 */
@@ -57,9 +58,9 @@ typedef struct sow_attention_args {
     float *out; /* [head_dim] */
 } sow_attention_args;
 
-/* w = theta + factor * noise (one fma), of one tensor [n_size][k_size] row-major at an element offset of 0 in its noise place,
- * rounded to nearest even into the packed layout of `type`; rows n_size .. 32-multiple are zero.  Panels first_panel ..
- * first_panel + n_panels - 1 are made.  factor 0: no noise is drawn. */
+/* w = theta + factor * noise (one fma), of one tensor [n_size][k_size] row-major at an element offset of 0 in its noise
+ * place, rounded to nearest even into the packed layout of `type`; rows n_size .. 32-multiple are zero.  Panels
+ * first_panel .. first_panel + n_panels - 1 are made.  factor 0: no noise is drawn. */
 typedef struct sow_perturb_args {
     sow_type type;
     sow_noise_loop loop;
@@ -83,7 +84,8 @@ typedef struct sow_accumulate_args {
 typedef enum sow_anchor { SOW_ANCHOR_NONE, SOW_ANCHOR_L1, SOW_ANCHOR_L2 } sow_anchor;
 
 /* theta' = theta + acc, then the anchor on delta = theta' - base with decay = alpha*lambda (float32):
- * l2: base + (1 - decay)*delta; l1: base + sign(delta)*max(|delta| - decay, 0) (arXiv 2605.30148). */
+ * l2: base + (1 - decay)*delta; l1: base + sign(delta)*max(|delta| - decay, 0) (arXiv 2605.30148).  Every operation is
+ * rounded, none is fused. */
 typedef struct sow_apply_args {
     int64_t n;
     sow_anchor anchor;
@@ -98,15 +100,15 @@ typedef struct sow_kernels {
     void (*linear)(const sow_linear_args *args);
     void (*attention)(const sow_attention_args *args);
 
-    /* y = x * 1/sqrt(mean(x^2) + eps) * w: sum of squares in 16 striped lanes (fma) and one fixed tree; division and square root
-     * are IEEE. y = (x * inverse) * w. */
+    /* y = x * 1/sqrt(mean(x^2) + eps) * w: sum of squares in 16 striped lanes (fma) and one fixed tree; division and
+     * square root are IEEE. y = (x * inverse) * w. */
     void (*rms_norm)(int64_t n, const float *x, const float *w, float eps, float *y);
     /* out[i] = silu(gate[i]) * up[i], silu(g) = g / (1 + exp(-g)). */
     void (*swiglu)(int64_t n, const float *gate, const float *up, float *out);
     /* x[i] += y[i]. */
     void (*add)(int64_t n, const float *y, float *x);
-    /* Rotates one head: halves (x1, x2) of n = head_dim; cosines and sines [n/2]: x1' = x1 c - x2 s, x2' = x2 c + x1 s, each as
-     * fma(x1, c, -(x2*s)) and fma(x2, c, x1*s). */
+    /* Rotates one head: halves (x1, x2) of n = head_dim; cosines and sines [n/2]: x1' = x1 c - x2 s, x2' = x2 c + x1 s,
+     * each as fma(x1, c, -(x2*s)) and fma(x2, c, x1*s). */
     void (*rope)(int64_t n, const float *cosine, const float *sine, float *x);
     /* Largest value and the lowest index that has it; a NaN anywhere gives index -1. */
     int64_t (*argmax)(int64_t n, const float *x, float *max);
@@ -129,7 +131,8 @@ typedef struct sow_kernels {
     void (*narrow)(sow_type type, int64_t n, const float *x, void *out);
     void (*widen)(sow_type type, int64_t n, const void *x, float *out);
 
-    /* Runs n rounds of independent fused multiply-adds; returns how many floating-point operations that were: the limit. */
+    /* Runs n rounds of independent fused multiply-adds; returns how many floating-point operations that were: the
+     * limit. */
     double (*peak)(int64_t n, float *out);
 } sow_kernels;
 
@@ -140,8 +143,8 @@ const sow_kernels *sow_kernels_at(int64_t index);
 /* "auto" or a name.  SOW_ECONF with the names that are possible here. */
 SOW_NODISCARD sow_code sow_kernels_find(const char *name, const sow_kernels **out);
 
-/* Sets round-to-nearest and no flush-to-zero on the calling thread and on all OpenMP threads; and SOW_ENUM if a thread had lost
- * it since (a plug-in built with -ffast-math turns on flush-to-zero). */
+/* Sets round-to-nearest and no flush-to-zero on the calling thread and on all OpenMP threads; and SOW_ENUM if a thread
+ * had lost it since (a plug-in built with -ffast-math turns on flush-to-zero). */
 void sow_kernels_set_rounding(void);
 SOW_NODISCARD sow_code sow_kernels_check_rounding(void);
 

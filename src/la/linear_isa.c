@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* linear_isa.c: linear layers, and the speed limit they are measured against.  Compiled once per instruction set.
+ *
+ * A tile is `rows` rows of x by `vecs` vectors of outputs, held in registers while k runs:
+ *
+ *                 w: one panel, K-major                  Each k loads `vecs` vectors of weights once and uses them
+ *              k  [o0 o1 ... o31]  <- 64 bytes           for all rows.  Lanes are outputs, so a lane is one chain over
+ *            k+1  [o0 o1 ... o31]                        ascending k, whatever rows, vecs and VL are: the shape of the
+ *                                                        tile is free, the bits are not.
+ *
+ * While the first rows go through a panel, the next one is prefetched: at 8 rows half of the speed comes from that. */
+#include "isa.h"
+
+/* The widest tile whose sums, weights and one x fit the registers: 14x2 for AVX-512, 6x2 for AVX2, 10x2 for NEON. */
+#define FITS(rows, vecs) ((vecs)*VL <= SOW_PANEL && ((rows) + 1) * (vecs) + 1 <= REGISTERS)
+#define VECS(rows)       (FITS(rows, 8) ? 8 : FITS(rows, 4) ? 4 : 2)
+enum { MAX_ROWS = (REGISTERS - 1) / 2 - 1, MAX_VECS = 8 }; /* 14, 6, 10: the list EACH_ROWS below goes as far */
+
+static const int64_t bytes_of[SOW_N_TYPES] = {[SOW_FP16] = 2, [SOW_BF16] = 2, [SOW_F32] = 4};
+
+typedef struct tile {
+    int64_t k_size, ldx, ldy;
+    int64_t ahead; /* bytes from a weight to the one to prefetch; 0: none */
+    const float *x;
+    const char *w; /* one panel */
+    const float *bias;
+    float *y;
+} tile;
+
+/* The output where vector v of a tile starts that begins at output n: bf16 has one half of its vectors from each half
+ * of the line. */
+INLINE int output_of(sow_type type, int vecs, int n, int v)
+{
+    if (type != SOW_BF16)
+        return n + v * VL;
+    return v < vecs / 2 ? n / 2 + v * VL : SOW_PANEL / 2 + n / 2 + (v - vecs / 2) * VL;
+}
+
+INLINE void load_weights(sow_type type, int vecs, int n, const char *line, vec w[MAX_VECS])
+{
+    UNROLL for (int v = 0; v < vecs; v++)
+    {
+        if (type == SOW_F32)
+            w[v] = vec_load((const float *)(const void *)line + n + v * VL);
+        else if (type == SOW_FP16)
+            w[v] = vec_load_fp16((const uint16_t *)(const void *)line + n + v * VL);
+        else if (v < vecs / 2) {
+            words pairs = words_load(line + (n / 2 + v * VL) * (int)sizeof(uint32_t));
+            w[v] = vec_bf16_low(pairs);
+            w[v + vecs / 2] = vec_bf16_high(pairs);
+        }
+    }
+}
+
+/* The arrays have constant sizes and every loop over them is unrolled: only then do both compilers keep them in
+ * registers. */
+INLINE void multiply(int rows, int vecs, sow_type type, int64_t bytes, int n, tile t)
+{
+    vec sum[MAX_ROWS][MAX_VECS], w[MAX_VECS];
+    UNROLL for (int i = 0; i < rows; i++)
+    {
+        UNROLL for (int v = 0; v < vecs; v++) sum[i][v] = vec_set(0.0f);
+    }
+    for (int64_t k = 0; k < t.k_size; k++, t.w += SOW_PANEL * bytes) {
+        if (n == 0) {
+            for (int64_t line = 0; line < SOW_PANEL * bytes; line += 64)
+                __builtin_prefetch(t.w + t.ahead + line);
+        }
+        load_weights(type, vecs, n, t.w, w);
+        UNROLL for (int i = 0; i < rows; i++)
+        {
+            vec x = vec_set(t.x[i * t.ldx + k]);
+            UNROLL for (int v = 0; v < vecs; v++) sum[i][v] = vec_fma(x, w[v], sum[i][v]);
+        }
+    }
+    UNROLL for (int v = 0; v < vecs; v++)
+    {
+        const int output = output_of(type, vecs, n, v);
+        UNROLL for (int i = 0; i < rows; i++)
+        {
+            vec y = t.bias == NULL ? sum[i][v] : vec_add(sum[i][v], vec_load(t.bias + output));
+            vec_store(t.y + i * t.ldy + output, y);
+        }
+    }
+}
+
+/* `rows` rows of one panel, by tiles of VECS(rows) vectors. */
+INLINE void multiply_panel(int rows, sow_type type, int64_t bytes, tile t)
+{
+    UNROLL for (int n = 0; n < SOW_PANEL; n += VECS(rows) * VL) multiply(rows, VECS(rows), type, bytes, n, t);
+}
+
+#define ROWS_TO_6(X, ...)                                                                                              \
+    X(1, __VA_ARGS__)                                                                                                  \
+    X(2, __VA_ARGS__) X(3, __VA_ARGS__) X(4, __VA_ARGS__) X(5, __VA_ARGS__) X(6, __VA_ARGS__)
+#define ROWS_7_TO_10(X, ...)  X(7, __VA_ARGS__) X(8, __VA_ARGS__) X(9, __VA_ARGS__) X(10, __VA_ARGS__)
+#define ROWS_11_TO_14(X, ...) X(11, __VA_ARGS__) X(12, __VA_ARGS__) X(13, __VA_ARGS__) X(14, __VA_ARGS__)
+#if defined(VEC_AVX512)
+#define EACH_ROWS(X, ...) ROWS_TO_6(X, __VA_ARGS__) ROWS_7_TO_10(X, __VA_ARGS__) ROWS_11_TO_14(X, __VA_ARGS__)
+#elif defined(__aarch64__)
+#define EACH_ROWS(X, ...) ROWS_TO_6(X, __VA_ARGS__) ROWS_7_TO_10(X, __VA_ARGS__)
+#else
+#define EACH_ROWS(X, ...) ROWS_TO_6(X, __VA_ARGS__)
+#endif
+#define EACH_TILE(X) EACH_ROWS(X, SOW_FP16, 2) EACH_ROWS(X, SOW_BF16, 2) EACH_ROWS(X, SOW_F32, 4)
+
+#define DEFINE_TILE(rows, type, bytes)                                                                                 \
+    static void tile_##type##_##rows(tile t)                                                                           \
+    {                                                                                                                  \
+        multiply_panel(rows, type, bytes, t);                                                                          \
+    }
+EACH_TILE(DEFINE_TILE)
+
+#define TILE_ENTRY(rows, type, bytes) [type][rows] = tile_##type##_##rows,
+static void (*const tiles[SOW_N_TYPES][MAX_ROWS + 1])(tile) = {EACH_TILE(TILE_ENTRY)};
+
+/* Rows are shared out evenly: 16 rows are 8 + 8, not 14 + 2. */
+void ISA_FN(linear)(const sow_linear_args *a)
+{
+    const int64_t panel_bytes = SOW_PANEL * a->k_size * bytes_of[a->type];
+    const char *panel = a->w;
+    for (int64_t n = 0; n < a->n_size; n += SOW_PANEL, panel += panel_bytes) {
+        int64_t n_tiles = (a->m_size + MAX_ROWS - 1) / MAX_ROWS;
+        for (int64_t m = 0, rows; m < a->m_size; m += rows, n_tiles--) {
+            rows = (a->m_size - m + n_tiles - 1) / n_tiles;
+            tiles[a->type][rows]((tile){.k_size = a->k_size,
+                                        .ldx = a->ldx,
+                                        .ldy = a->ldy,
+                                        .ahead = m == 0 && n + SOW_PANEL < a->n_size ? panel_bytes : 0,
+                                        .x = a->x + m * a->ldx,
+                                        .w = panel,
+                                        .bias = a->bias == NULL ? NULL : a->bias + n,
+                                        .y = a->y + m * a->ldy + n});
+        }
+    }
+}
+
+double ISA_FN(peak)(int64_t n, float *out)
+{
+    enum { CHAINS = REGISTERS - 4 }; /* two constants and some room */
+    vec sum[CHAINS], a = vec_set(0.999f), b = vec_set(0.001f);
+    UNROLL for (int i = 0; i < CHAINS; i++) sum[i] = vec_set((float)i);
+    for (int64_t k = 0; k < n; k++) {
+        UNROLL for (int i = 0; i < CHAINS; i++) sum[i] = vec_fma(sum[i], a, b);
+    }
+    for (int i = 0; i < CHAINS; i++)
+        vec_store(out + i * VL, sum[i]);
+    return 2.0 * CHAINS * VL * (double)n;
+}
