@@ -7,7 +7,7 @@
 #
 # It ends with one line per point of what is promised: PASS, FAIL, or SKIP with the reason, and with `N passed, N failed, N skipped`.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit 1
 # shellcheck source=tools/packages.sh
 . tools/packages.sh
 

@@ -247,7 +247,7 @@ static sow_code put_correlation(sow_root *root, sow_line *line, int64_t step)
         for (int64_t j = i; is_first_of_kind(layout, i) && j < layout->n_tensors; j++) {
             if (!is_of_kind(&layout->tensors[j], group))
                 continue;
-            SOW_TRY(sow_replica_correlation(sow_evaluator_replica(run->evaluator), j, theta, &run->noise[j], &r));
+            SOW_TRY(sow_replica_correlation(sow_evaluator_replica(run->evaluator), j, theta, run->noise, &r));
             sum += isnan(r) ? 0 : r;
             n += !isnan(r);
         }

@@ -1,0 +1,112 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# One configuration and one seed give the same ledger and the same weights, byte for byte, however the run was laid out.
+#   tests/bits/run.sh quick    the axes one by one
+#   tests/bits/run.sh full     20 random combinations, clang, MPICH, a pretrained model
+set -uo pipefail
+cd "$(dirname "$0")/../.." || exit 1
+# shellcheck source=tests/bits/lib.sh
+. tests/bits/lib.sh
+# shellcheck source=tools/packages.sh
+. tools/packages.sh
+openmpi_environment
+config=tests/bits/bits.yaml
+golden=tests/golden/ledger-es-sprout.jsonl
+
+reference() {
+    run_case reference 1 --set run.threads=1 || {
+        cat "$scratch/reference.log" >&2
+        fail "the reference run"
+        finish
+        exit 1
+    }
+    check_moves "$scratch/reference/ledger.jsonl"
+}
+
+# Yesterday's processor against today's.
+against_golden() {
+    cmp "$scratch/reference/ledger.jsonl" "$golden" || fail "the ledger is not the committed one: bits have changed (raise SOW_NUMERICS if meant)"
+}
+
+axes() {
+    local kernel
+    variant reference 2 --set run.threads=1
+    variant reference 3 --set run.threads=1
+    variant reference 4 --set run.threads=1
+    variant reference 1 --set run.threads=2
+    variant reference 2 --set run.threads=2
+    for batch in 1 3 8; do variant reference 1 --set generate.batch=$batch; done
+    variant reference 2 --set es.unit_tokens_min=1000000
+    variant reference 3 --set es.schedule=static --set run.threads=1
+    variant reference 2 --set es.update=replicated --set run.threads=1
+    variant reference 3 --set run.ranks_per_node=1 --set run.threads=1
+    variant reference 4 --set run.ranks_per_node=2 --set run.threads=1
+    variant reference 2 --set es.update_block=1048576 --set run.threads=1
+    for kernel in avx512 avx2 plain; do
+        if has_kernel $kernel; then
+            variant reference 1 --set la.kernel=$kernel
+        else
+            echo "SKIP: this processor has no $kernel"
+        fi
+    done
+}
+
+pick() { # from the words given, by the state of RANDOM
+    local words=("$@")
+    echo "${words[RANDOM % ${#words[@]}]}"
+}
+
+random_combinations() { # N SEED
+    local i kernels=(plain)
+    RANDOM=$2
+    for kernel in avx2 avx512; do has_kernel $kernel && kernels+=("$kernel"); done
+    for ((i = 0; i < $1; i++)); do
+        variant reference "$(pick 1 2 3 4)" --set run.threads="$(pick 1 2)" --set generate.batch="$(pick 1 2 3 5 8 32)" \
+            --set es.schedule="$(pick dynamic static)" --set es.update="$(pick node replicated)" \
+            --set run.ranks_per_node="$(pick 0 1 2)" --set es.update_block="$(pick 16384 32768 65536 1048576)" \
+            --set es.unit_tokens_min="$(pick 1 64 150 400 100000)" --set la.kernel="$(pick "${kernels[@]}")"
+    done
+}
+
+other_builds() {
+    local mpich=build/mpich/sower
+    cmake -S . -B build/clang -G Ninja -DCMAKE_C_COMPILER=clang -DSOW_WERROR=ON -DSOW_TESTS=OFF >"$scratch/clang.log" 2>&1 &&
+        cmake --build build/clang >>"$scratch/clang.log" 2>&1 || { tail "$scratch/clang.log"; fail "the build with clang"; }
+    SOWER_BIN=build/clang/sower variant reference 2 --set run.threads=1
+    cmake -S . -B build/mpich -G Ninja -DMPI_C_COMPILER=mpicc.mpich -DMPIEXEC_EXECUTABLE=/usr/bin/mpiexec.mpich -DSOW_WERROR=ON \
+        -DSOW_TESTS=OFF >"$scratch/mpich.log" 2>&1 &&
+        cmake --build build/mpich >>"$scratch/mpich.log" 2>&1 || { tail "$scratch/mpich.log"; fail "the build with MPICH"; }
+    MPIRUN=mpiexec.mpich SOWER_BIN=$mpich variant reference 1 --set run.threads=2
+    MPIRUN=mpiexec.mpich SOWER_BIN=$mpich variant reference 2 --set run.threads=1
+    MPIRUN=mpiexec.mpich SOWER_BIN=$mpich variant reference 3 --set run.threads=1 --set run.ranks_per_node=2
+}
+
+pretrained() {
+    local model=${SOWER_TEST_SMOLLM2:-models/downloads/SmolLM2-135M-Instruct.Q4_1.gguf}
+    if [ ! -r "$model" ]; then
+        echo "SKIP: no SmolLM2 (bash jobs/quickstart.sh --smollm2 fetches it, or SOWER_TEST_SMOLLM2 names it)"
+        return
+    fi
+    config=conf/conciseness-smollm2.yaml
+    local common=(--set model.path="$model" --set run.steps=2 --set es.population=3 --set task.rows=4 --set run.eval_rows=2
+        --set generate.max_new_tokens=8 --set run.checkpoint_every=0 --set es.unit_tokens_min=64)
+    run_case smollm2 1 "${common[@]}" --set run.threads=2 || fail "the reference run on SmolLM2: $(tail -n 2 "$scratch/smollm2.log")"
+    check_moves "$scratch/smollm2/ledger.jsonl"
+    variant smollm2 2 "${common[@]}" --set run.threads=1 --set generate.batch=3
+    variant smollm2 3 "${common[@]}" --set run.threads=1 --set run.ranks_per_node=2 --set la.kernel=avx2
+}
+
+reference
+case "${1:-quick}" in
+quick)
+    against_golden
+    axes
+    random_combinations 3 1
+    ;;
+full)
+    random_combinations 20 2
+    other_builds
+    pretrained
+    ;;
+esac
+finish

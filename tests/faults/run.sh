@@ -1,0 +1,157 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# A lost worker costs time, nothing else.  Under Open MPI with recovery a worker killed in any phase leaves ledger and weights as
+# they are without; where the whole job ends, --resume on another number of ranks gives the same bits.
+#   tests/faults/run.sh quick    a kill in each phase, one resume
+#   tests/faults/run.sh full     stopped ranks, stragglers, kills from outside at random moments, a pretrained model
+set -uo pipefail
+cd "$(dirname "$0")/../.." || exit 1
+# shellcheck source=tests/bits/lib.sh
+. tests/bits/lib.sh
+# shellcheck source=tools/packages.sh
+. tools/packages.sh
+openmpi_environment
+config=tests/bits/bits.yaml
+common=(--set run.threads=1 --set run.deadline_s=2)
+plain_mpirun=$MPIRUN
+recovering="$MPIRUN --enable-recovery"
+
+state_of() { "$SOWER_BIN" status "$scratch/$1" --json | grep -o '"state": "[a-z]*"' | head -n 1 | cut -d'"' -f4; }
+
+reference() {
+    run_case reference 1 "${common[@]}" || { cat "$scratch/reference.log"; exit 1; }
+    check_moves "$scratch/reference/ledger.jsonl"
+}
+
+# A fault inside: the run goes on and ends with the same bits, and the log names rank and phase.
+fault() { # RANKS FAULT PHASE [ARGUMENTS...]
+    local name=f$((++n_variants)) ranks=$1 fault=$2 phase=$3
+    shift 3
+    MPIRUN=$recovering run_case "$name" "$ranks" "${common[@]}" --set run.fault="$fault" "$@"
+    [ "$(state_of "$name")" = "done" ] || fail "$fault: state is '$(state_of "$name")': $(tail -n 3 "$scratch/$name.log")"
+    same "$name" reference
+    grep -q "rank ${fault%%:*} .*phase $phase" "$scratch/$name.log" || fail "$fault: the log does not name rank and phase: $(grep -i 'rank' "$scratch/$name.log" | head -n 3)"
+    echo "survived: $ranks ranks, $fault $*"
+    rm -rf "${scratch:?}/$name"
+}
+
+each_phase() {
+    for phase in perturb prefill decode grade send update checkpoint idle; do
+        fault 3 "1:$phase:2:KILL" $phase
+    done
+    fault 4 2:update:1:KILL update --set run.ranks_per_node=2
+    fault 3 1:decode:3:KILL decode --set run.ranks_per_node=1
+    fault 3 2:update:2:KILL update --set es.update=replicated
+}
+
+# Without recovery the job ends; --resume gives the same bits.
+resume() { # FAULT RANKS RANKS-AFTER
+    local name=r$((++n_variants))
+    MPIRUN=$plain_mpirun run_case "$name" "$2" "${common[@]}" --set run.fault="$1" && fail "$1: the job did not end"
+    MPIRUN=$plain_mpirun run_case "$name" "$3" "${common[@]}" --resume || fail "$1: resume: $(tail -n 3 "$scratch/$name.log")"
+    same "$name" reference
+    echo "resumed: $1 on $2 ranks, then $3"
+    rm -rf "${scratch:?}/$name"
+}
+
+# A rank that is stopped and wakes up: it is passed over, or ended where it stands in the way.
+stopped() { # RANKS FAULT WAKE-AFTER-GENERATION
+    local name=s$((++n_variants)) job pid
+    local ledger=$scratch/$name/ledger.jsonl
+    MPIRUN=$recovering run_case "$name" "$1" "${common[@]}" --set run.steps=6 --set run.fault="$2" &
+    job=$!
+    while kill -0 $job 2>/dev/null; do
+        if [ "$(wc -l <"$ledger" 2>/dev/null || echo 0)" -gt "$3" ]; then
+            for pid in $(pgrep -f "out $scratch/$name "); do kill -CONT "$pid" 2>/dev/null; done
+        fi
+        sleep 0.1
+    done
+    wait $job
+    [ "$(state_of "$name")" = "done" ] || fail "$2: state is '$(state_of "$name")': $(tail -n 3 "$scratch/$name.log")"
+    same "$name" reference6
+    echo "passed over: $1 ranks, $2, woken after generation $3: $(grep -cE 'came again' "$scratch/$name.log") equal duplicates"
+}
+
+straggler_compared() {
+    grep -lq "came again" "$scratch"/s*.log || fail "no straggler's duplicate was compared"
+}
+
+# A worker killed from outside at a random moment.
+random_kill() { # RANKS DELAY
+    local name=k$((++n_variants)) job pid
+    MPIRUN=$recovering run_case "$name" "$1" "${common[@]}" &
+    job=$!
+    sleep "$2"
+    # the ranks are children of mpirun's daemon; the last one listed is a worker
+    pid=$(pgrep -f "$SOWER_BIN run $config --out $scratch/$name " | while read -r p; do
+        tr '\0' '\n' <"/proc/$p/environ" 2>/dev/null | grep -qx "OMPI_COMM_WORLD_RANK=$((1 + RANDOM % ($1 - 1)))" && echo "$p"
+    done | head -n 1)
+    [ -n "$pid" ] && kill -KILL "$pid"
+    wait $job
+    if [ "$(state_of "$name")" = "done" ]; then
+        same "$name" reference
+    else # killed before the run was sealed: the job ends, and a resume or a new run must do
+        if [ -d "$scratch/$name" ]; then
+            MPIRUN=$plain_mpirun run_case "$name" 2 "${common[@]}" --resume || fail "random kill: resume: $(tail -n 3 "$scratch/$name.log")"
+            same "$name" reference
+        fi
+    fi
+    echo "killed a worker of $1 after $2 s (${pid:-none})"
+    rm -rf "${scratch:?}/$name"
+}
+
+# The whole job killed at a random moment, resumed on another number of ranks.
+random_job_kill() { # RANKS DELAY RANKS-AFTER
+    local name=j$((++n_variants)) job
+    run_case "$name" "$1" "${common[@]}" &
+    job=$!
+    sleep "$2"
+    pkill -KILL -f "out $scratch/$name " 2>/dev/null
+    wait $job 2>/dev/null
+    sleep 0.3
+    if [ -d "$scratch/$name" ]; then
+        run_case "$name" "$3" "${common[@]}" --resume || fail "job killed after $2 s: resume: $(tail -n 3 "$scratch/$name.log")"
+    else
+        run_case "$name" "$3" "${common[@]}" || fail "job killed before it began: $(tail -n 3 "$scratch/$name.log")"
+    fi
+    same "$name" reference
+    echo "killed the job of $1 ranks after $2 s, resumed on $3"
+    rm -rf "${scratch:?}/$name"
+}
+
+pretrained() {
+    local model=${SOWER_TEST_SMOLLM2:-models/downloads/SmolLM2-135M-Instruct.Q4_1.gguf}
+    if [ ! -r "$model" ]; then
+        echo "SKIP: no SmolLM2 (bash jobs/quickstart.sh --smollm2 fetches it, or SOWER_TEST_SMOLLM2 names it)"
+        return
+    fi
+    config=conf/conciseness-smollm2.yaml
+    common=(--set model.path="$model" --set run.steps=2 --set es.population=4 --set task.rows=4 --set run.eval_rows=2
+        --set generate.max_new_tokens=8 --set run.checkpoint_every=0 --set es.unit_tokens_min=64 --set run.threads=1 --set run.deadline_s=10)
+    rm -rf "$scratch/reference"
+    reference
+    fault 2 1:decode:20:KILL decode
+    fault 2 1:update:2:KILL update
+}
+
+reference
+case "${1:-quick}" in
+quick)
+    each_phase
+    resume 1:decode:5:KILL 2 3
+    resume 0:checkpoint:1:KILL 2 1
+    ;;
+full)
+    run_case reference6 1 "${common[@]}" --set run.steps=6
+    stopped 3 1:update:1:STOP 3
+    stopped 3 1:decode:3:STOP 2
+    stopped 3 1:decode:3:STOP 2
+    stopped 3 2:perturb:2:STOP 3
+    straggler_compared
+    RANDOM=3
+    for i in $(seq 20); do random_kill $((3 + i % 2)) "0.$((RANDOM % 10))$((RANDOM % 10))"; done
+    for i in $(seq 20); do random_job_kill $((1 + i % 3)) "0.$((RANDOM % 10))$((RANDOM % 10))" $((1 + (i + 1) % 3)); done
+    pretrained
+    ;;
+esac
+finish
