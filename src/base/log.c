@@ -75,24 +75,24 @@ void sow_log_progress(double every_s, const char *fmt, ...)
         return;
     bool is_terminal = isatty(STDERR_FILENO) == 1;
     double now = sow_clock_now_s();
-    if (last_progress_s > 0 && now - last_progress_s < (is_terminal ? 0.1 : every_s) && fmt[0] != '\0')
-        return;
-    if (fmt[0] == '\0') {
+    char line[LINE_BYTES];
+    size_t begin = 0;
+    if (is_terminal) {
+        memcpy(line, "\r\x1b[K", 4);
+        begin = 4;
+    }
+    va_list args;
+    va_start(args, fmt);
+    size_t used = append(line, begin, fmt, args);
+    va_end(args);
+    if (used == begin) {
         if (has_progress)
             put("\r\x1b[K", 4);
         has_progress = false;
         return;
     }
-    char line[LINE_BYTES];
-    size_t used = 0;
-    if (is_terminal) {
-        memcpy(line, "\r\x1b[K", 4);
-        used = 4;
-    }
-    va_list args;
-    va_start(args, fmt);
-    used = append(line, used, fmt, args);
-    va_end(args);
+    if (last_progress_s > 0 && now - last_progress_s < (is_terminal ? 0.1 : every_s))
+        return;
     if (!is_terminal)
         line[used++] = '\n';
     has_progress = is_terminal;
