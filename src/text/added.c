@@ -63,6 +63,8 @@ static sow_code read_token(const sow_json *node, const char *where, text_vocab *
     token->is_special = is_special;
     if (out->is_normalized)
         SOW_TRY(sow_text_normalizer_apply(normalizer, content, bytes, &content, &bytes));
+    if (bytes == 0)
+        return SOW_FAIL(SOW_EFORMAT, "%s.content: is empty once it is normalized", where);
     out->bytes = bytes;
     return sow_text_copy(content, bytes, &out->pattern);
 }
@@ -168,8 +170,9 @@ static sow_code is_word_at(const text_added *added, const char *text, size_t sta
         *out = true;
         return SOW_OK;
     }
+    char known[4];
     size_t match[2];
-    return sow_pattern_search(added->word, text + start, end - start, 0, out, match);
+    return sow_pattern_search(added->word, known, sow_text_char_write(sow_text_known_char(c), known), 0, out, match);
 }
 
 static size_t char_before(const char *text, size_t at)
@@ -192,7 +195,7 @@ static sow_code check_word(const text_added *added, const char *text, size_t byt
     return SOW_OK;
 }
 
-/* Takes the spaces before and behind a token in, where it asks for it. */
+/* Takes the spaces before and behind a token in, where it asks for it; those before `from` belong to the token before. */
 static void widen(const text_added_token *token, const char *text, size_t bytes, size_t from, size_t *start,
                   size_t *end)
 {
@@ -202,6 +205,8 @@ static void widen(const text_added_token *token, const char *text, size_t bytes,
             break;
         *start = before;
     }
+    if (token->is_lstrip && *start < from)
+        *start = from;
     while (token->is_rstrip && *end < bytes) {
         size_t at = *end;
         if (!sow_text_is_space(sow_text_char(text, &at)))
@@ -240,7 +245,8 @@ sow_code sow_text_added_cut(const text_added *added, int set, const char *text, 
         widen(token, text, bytes, done, &start, &end);
         if (done < start)
             SOW_TRY(add_cut(out, done, start, -1));
-        SOW_TRY(add_cut(out, start, end, token->id));
+        if (start < end) /* not if the token before took it all in */
+            SOW_TRY(add_cut(out, start, end, token->id));
         done = end;
     }
     return done < bytes ? add_cut(out, done, bytes, -1) : SOW_OK;

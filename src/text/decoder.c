@@ -143,8 +143,9 @@ static sow_code read_strip(const sow_json *node, const char *where, text_decoder
     if (decoder->stage == STAGE_STRIPPED || step->stop > 0)
         return SOW_FAIL(SOW_EFORMAT, "%s: behind Fuse one Strip with stop 0 is supported", where);
     decoder->stage = STAGE_STRIPPED;
-    decoder->strip = *step; /* the whole text's; this step itself does nothing */
-    step->content = NULL;
+    decoder->strip = *step; /* no step of single tokens any more */
+    *step = (decoder_step){0};
+    decoder->n_steps--;
     return SOW_OK;
 }
 
@@ -156,11 +157,11 @@ static bool is_at(const decoder_step *step, const char *text, size_t bytes)
 static sow_code apply_strip(const decoder_step *step, text_spans *spans, const char *text, size_t bytes, sow_words *out)
 {
     (void)spans;
-    for (int64_t i = 0; i < step->start && step->content != NULL && is_at(step, text, bytes); i++) {
+    for (int64_t i = 0; i < step->start && is_at(step, text, bytes); i++) {
         text += step->bytes;
         bytes -= step->bytes;
     }
-    for (int64_t i = 0; i < step->stop && step->content != NULL && bytes >= step->bytes; i++) {
+    for (int64_t i = 0; i < step->stop && bytes >= step->bytes; i++) {
         if (!is_at(step, text + bytes - step->bytes, step->bytes))
             break;
         bytes -= step->bytes;
@@ -220,11 +221,13 @@ static sow_code visit(const sow_json *component, const char *type, const char *w
 static sow_code decode_token(text_decoder *decoder, bool is_first, const char *text, size_t bytes, const char **out,
                              size_t *out_bytes)
 {
+    int turn = 0; /* a step reads one buffer and writes the other */
     for (int64_t i = 0; i < decoder->n_steps; i++) {
         decoder_step step = decoder->steps[i];
         if (step.kind->apply == NULL)
             continue;
-        sow_words *result = &decoder->scratch[i % 2];
+        sow_words *result = &decoder->scratch[turn];
+        turn = 1 - turn;
         sow_words_clear(result);
         if (is_first && decoder->drops_first && i == 0)
             step.bytes = 0;

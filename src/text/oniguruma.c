@@ -3,7 +3,7 @@
  * token by token, what pcre2 reads differently is rewritten, and what cannot be is an error that names it:
  *
  *   \s \S     White_Space; pcre2's \s has U+180E too
- *   \w \W     letters, marks, numbers, connectors; pcre2's \w has no marks
+ *   \w \W     letters, marks, digits, connectors, and outside of brackets six Latin-1 numbers; pcre2's \w has no marks
  *   \v        U+000B; pcre2: any vertical space            \uHHHH    \x{HHHH}
  *   {,n}      {0,n}; literal text in pcre2 10.42           ^ $       always match at lines
  *
@@ -12,7 +12,8 @@
 
 #include <string.h>
 
-#define WORD "\\p{Alphabetic}\\p{M}\\p{N}\\p{Pc}"
+#define WORD    "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+#define NUMBERS "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}"
 
 typedef struct reader {
     const char *text;
@@ -117,9 +118,9 @@ static sow_code read_escape(reader *r, bool is_in_class)
     case 'S':
         return put(r, 2, "\\P{White_Space}");
     case 'w':
-        return put(r, 2, is_in_class ? WORD : "[" WORD "]");
+        return put(r, 2, is_in_class ? WORD : "[" WORD NUMBERS "]");
     case 'W':
-        return is_in_class ? fail(r, "\\W inside brackets is not supported") : put(r, 2, "[^" WORD "]");
+        return is_in_class ? fail(r, "\\W inside brackets is not supported") : put(r, 2, "[^" WORD NUMBERS "]");
     case 'v':
         return put(r, 2, "\\x{0b}");
     case 'x':

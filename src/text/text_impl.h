@@ -31,8 +31,9 @@ typedef enum text_form { TEXT_NFC, TEXT_NFD, TEXT_NFKC, TEXT_NFKD } text_form;
 /* Appends the text in a normalization form. */
 SOW_NODISCARD sow_code sow_text_normalize(text_form form, const char *text, size_t bytes, sow_words *out);
 
-/* `*out` is the text as pcre2's older Unicode should see it: characters it does not know are replaced by one of the same category and
- * size, so that offsets stay.  Borrowed from `text` (the usual case) or from `scratch`. */
+/* The character itself, or one of the same category and size if pcre2's older Unicode does not know it. */
+uint32_t sow_text_known_char(uint32_t c);
+/* `*out` is the text as pcre2's older Unicode should see it, by sow_text_known_char; offsets stay.  Borrowed from `text` (the usual case) or from `scratch`. */
 SOW_NODISCARD sow_code sow_text_known(const char *text, size_t bytes, sow_words *scratch, const char **out);
 
 /* ---- bytelevel.c: the alphabet of byte-level tokenizers ---- */

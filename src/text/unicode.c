@@ -104,8 +104,7 @@ static const newer newer_ranges[] = {
 };
 enum { N_NEWER = sizeof newer_ranges / sizeof newer_ranges[0] };
 
-/* The character itself, or its stand-in if it is too new. */
-static uint32_t known(uint32_t c)
+uint32_t sow_text_known_char(uint32_t c)
 {
     if (c < newer_ranges[0].first)
         return c;
@@ -126,7 +125,7 @@ sow_code sow_text_known(const char *text, size_t bytes, sow_words *scratch, cons
     for (size_t at = 0; at < bytes;) {
         size_t start = at;
         uint32_t c = sow_text_char(text, &at);
-        uint32_t as = known(c);
+        uint32_t as = sow_text_known_char(c);
         if (as == c)
             continue;
         if (!is_copied) {
@@ -151,7 +150,7 @@ bool sow_text_is_numeric(uint32_t c)
     /* Two ranges are Unicode 17's: Hugging Face's Digits asks Rust, which is ahead of Oniguruma. */
     if ((c >= 0x11DE0 && c <= 0x11DE9) || (c >= 0x16FF4 && c <= 0x16FF6))
         return true;
-    utf8proc_category_t category = utf8proc_category((utf8proc_int32_t)known(c));
+    utf8proc_category_t category = utf8proc_category((utf8proc_int32_t)sow_text_known_char(c));
     return category == UTF8PROC_CATEGORY_ND || category == UTF8PROC_CATEGORY_NL || category == UTF8PROC_CATEGORY_NO;
 }
 
@@ -190,33 +189,72 @@ static bool is_plain(text_form form, const char *text, size_t bytes)
     return true;
 }
 
+static const uint32_t inert_ranges[][2] = {
+#define INERT(first, last) {first, last},
+#include "unicode_inert.def"
+#undef INERT
+};
+enum { N_INERT = sizeof inert_ranges / sizeof inert_ranges[0] };
+
+static bool is_inert(uint32_t c)
+{
+    int i = 0;
+    while (i < N_INERT && c > inert_ranges[i][1])
+        i++;
+    return c >= inert_ranges[0][0] && i < N_INERT && c >= inert_ranges[i][0];
+}
+
+/* Text on its way into a form: decomposed characters since the last that is inert. */
+typedef struct forming {
+    text_form form;
+    int32_t *chars, *scratch; /* owned */
+    int64_t n, capacity, scratch_capacity;
+} forming;
+
+/* Orders, composes and writes what has come together. */
+static sow_code flush(forming *f, sow_words *out)
+{
+    SOW_TRY(SOW_GROW(&f->scratch, &f->scratch_capacity, f->n));
+    order_all_marks(f->chars, f->n, f->scratch);
+    if ((f->form == TEXT_NFC || f->form == TEXT_NFKC) && f->n > 0)
+        f->n = utf8proc_normalize_utf32(f->chars, f->n, (utf8proc_option_t)(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+    for (int64_t i = 0; i < f->n; i++) {
+        char c[4];
+        SOW_TRY(sow_words_add(out, c, sow_text_char_write((uint32_t)f->chars[i], c)));
+    }
+    f->n = 0;
+    return SOW_OK;
+}
+
+static sow_code form_char(forming *f, const char *text, size_t *at, sow_words *out)
+{
+    enum { LONGEST = 32 }; /* characters one can decompose into (18 by Unicode's data) */
+    size_t start = *at;
+    uint32_t c = sow_text_char(text, at);
+    if (is_inert(c)) {
+        SOW_TRY(flush(f, out));
+        return sow_words_add(out, text + start, *at - start);
+    }
+    int options = UTF8PROC_STABLE | UTF8PROC_DECOMPOSE;
+    if (f->form == TEXT_NFKC || f->form == TEXT_NFKD)
+        options |= UTF8PROC_COMPAT;
+    int last = 0;
+    SOW_TRY(SOW_GROW(&f->chars, &f->capacity, f->n + LONGEST));
+    f->n += utf8proc_decompose_char((int32_t)c, f->chars + f->n, LONGEST, (utf8proc_option_t)options, &last);
+    return SOW_OK;
+}
+
 sow_code sow_text_normalize(text_form form, const char *text, size_t bytes, sow_words *out)
 {
     if (is_plain(form, text, bytes))
         return sow_words_add(out, text, bytes);
-    int options = UTF8PROC_STABLE | UTF8PROC_DECOMPOSE;
-    if (form == TEXT_NFKC || form == TEXT_NFKD)
-        options |= UTF8PROC_COMPAT;
-    enum { LONGEST = 32 }; /* characters one can decompose into (18 by Unicode's data) */
+    forming f = {.form = form};
     sow_code rc = SOW_OK;
-    int32_t *chars = NULL, *scratch = NULL;
-    int64_t n = 0, capacity = 0;
-    for (size_t at = 0; at < bytes;) {
-        SOW_TRY_OR(rc, SOW_GROW(&chars, &capacity, n + LONGEST));
-        int last = 0;
-        n += utf8proc_decompose_char((int32_t)sow_text_char(text, &at), chars + n, LONGEST, (utf8proc_option_t)options,
-                                     &last);
-    }
-    SOW_TRY_OR(rc, SOW_ALLOC(&scratch, n));
-    order_all_marks(chars, n, scratch);
-    if (form == TEXT_NFC || form == TEXT_NFKC)
-        n = utf8proc_normalize_utf32(chars, n, (utf8proc_option_t)(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
-    for (int64_t i = 0; i < n; i++) {
-        char c[4];
-        SOW_TRY_OR(rc, sow_words_add(out, c, sow_text_char_write((uint32_t)chars[i], c)));
-    }
+    for (size_t at = 0; at < bytes;)
+        SOW_TRY_OR(rc, form_char(&f, text, &at, out));
+    rc = flush(&f, out);
 done:
-    SOW_FREE(&scratch);
-    SOW_FREE(&chars);
+    SOW_FREE(&f.scratch);
+    SOW_FREE(&f.chars);
     return rc;
 }
