@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Command lines by getopt_long: --set, --json and --help for every command, and each command's own table of flags. */
+#include "app_impl.h"
+
+#include "sower/words.h"
+
 #include <getopt.h>
 #include <stdarg.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "sower/words.h"
-
-#include "app_impl.h"
-
-enum { MAX_FLAGS = 24, FIRST = 256, SET = FIRST + MAX_FLAGS, JSON, HELP, QUIET };
+enum { MAX_FLAGS = 24, FIRST = 256, SET = FIRST + MAX_FLAGS, JSON, TEXT, HELP };
 
 static int count_flags(const sow_command *command)
 {
@@ -34,8 +34,10 @@ void sow_args_help(FILE *to, const sow_command *command)
         (void)fprintf(to, "  %-30s %s\n", left, f->doc);
     }
     if (command->has_sets)
-        (void)fprintf(to, "  %-30s %s\n", "    --set KEY=VALUE", "sets an option (`sower config` lists them); may be repeated");
+        (void)fprintf(to, "  %-30s %s\n", "    --set KEY=VALUE",
+                      "sets an option (`sower config` lists them); may be repeated");
     (void)fprintf(to, "  %-30s %s\n", "    --json", "JSON lines on stdout (the default when stdout is no terminal)");
+    (void)fprintf(to, "  %-30s %s\n", "    --text", "text for people (the default on a terminal)");
     (void)fprintf(to, "  %-30s %s\n", "    --help", "this text");
     if (command->examples != NULL)
         (void)fprintf(to, "\nexamples:\n%s", command->examples);
@@ -58,6 +60,7 @@ static int fill(const sow_command *command, struct option *options, char *letter
     if (command->has_sets)
         options[n++] = (struct option){"set", required_argument, NULL, SET};
     options[n++] = (struct option){"json", no_argument, NULL, JSON};
+    options[n++] = (struct option){"text", no_argument, NULL, TEXT};
     options[n++] = (struct option){"help", no_argument, NULL, HELP};
     options[n] = (struct option){0};
     return n;
@@ -73,15 +76,15 @@ static const sow_flag *find_flag(const sow_command *command, int code)
 
 static sow_code refuse(const sow_command *command, const struct option *options, int n, const char *word)
 {
-    const char *names[MAX_FLAGS + 4];
+    const char *names[MAX_FLAGS + 5];
     const char *bare = word;
     while (*bare == '-')
         bare++;
     for (int i = 0; i < n; i++)
         names[i] = options[i].name;
     const char *near = sow_words_nearest(bare, names, n);
-    return SOW_FAIL(SOW_EARG, "%s: is no option of `sower %s` or lacks its value%s%s; see sower %s --help", word, command->name,
-                    near != NULL ? "; did you mean --" : "", near != NULL ? near : "", command->name);
+    return SOW_FAIL(SOW_EARG, "%s: is no option of `sower %s` or lacks its value%s%s; see sower %s --help", word,
+                    command->name, near != NULL ? "; did you mean --" : "", near != NULL ? near : "", command->name);
 }
 
 static sow_code take_flag(sow_app *app, const sow_command *command, int code)
@@ -90,8 +93,8 @@ static sow_code take_flag(sow_app *app, const sow_command *command, int code)
         if (app->n_sets == SOW_MAX_SETS)
             return SOW_FAIL(SOW_EARG, "--set: more than %d", SOW_MAX_SETS);
         app->sets[app->n_sets++] = optarg;
-    } else if (code == JSON) {
-        app->is_json = true;
+    } else if (code == JSON || code == TEXT) {
+        app->is_json = code == JSON;
     } else {
         const sow_flag *flag = find_flag(command, code);
         if (flag->text != NULL)
@@ -104,7 +107,7 @@ static sow_code take_flag(sow_app *app, const sow_command *command, int code)
 
 sow_code sow_args_parse(sow_app *app, const sow_command *command, int argc, char **argv, bool *is_help)
 {
-    struct option options[MAX_FLAGS + 4];
+    struct option options[MAX_FLAGS + 5];
     char letters[2 * MAX_FLAGS + 1];
     int n = fill(command, options, letters), code;
     app->is_json = isatty(STDOUT_FILENO) != 1;
@@ -123,8 +126,8 @@ sow_code sow_args_parse(sow_app *app, const sow_command *command, int argc, char
     app->words = argv + optind;
     app->n_words = argc - optind;
     if (app->n_words < command->min_words || app->n_words > command->max_words)
-        return SOW_FAIL(SOW_EARG, "sower %s: %d words, expected: sower %s %s; see sower %s --help", command->name, app->n_words,
-                        command->name, command->usage, command->name);
+        return SOW_FAIL(SOW_EARG, "sower %s: %d words, expected: sower %s %s; see sower %s --help", command->name,
+                        app->n_words, command->name, command->usage, command->name);
     return SOW_OK;
 }
 
@@ -134,8 +137,8 @@ sow_code sow_args_int(const char *flag, const char *text, int64_t low, int64_t h
     if (text == NULL)
         return SOW_OK;
     if (!sow_words_to_int(text, &value) || value < low || value > high)
-        return SOW_FAIL(SOW_EARG, "--%s: '%s' is not right, expected a whole number from %lld to %lld", flag, text, (long long)low,
-                        (long long)high);
+        return SOW_FAIL(SOW_EARG, "--%s: '%s' is not right, expected a whole number from %lld to %lld", flag, text,
+                        (long long)low, (long long)high);
     *out = value;
     return SOW_OK;
 }
@@ -169,6 +172,15 @@ done:
     return rc;
 }
 
+sow_code sow_app_options(const sow_app *app, sow_options *out)
+{
+    sow_conf *conf = NULL;
+    SOW_TRY(sow_app_conf(app, NULL, &conf));
+    *out = *sow_conf_options(conf);
+    sow_conf_destroy(&conf);
+    return SOW_OK;
+}
+
 static sow_code written(int n)
 {
     return n < 0 || ferror(stdout) != 0 ? SOW_FAIL(SOW_EIO, "stdout: cannot write") : SOW_OK;
@@ -188,4 +200,10 @@ sow_code sow_app_say(const char *fmt, ...)
     int n = vfprintf(stdout, fmt, args);
     va_end(args);
     return written(n);
+}
+
+sow_code sow_app_put(const char *text, size_t bytes)
+{
+    bool is_whole = fwrite(text, 1, bytes, stdout) == bytes && putchar('\n') == '\n';
+    return written(is_whole ? 0 : -1);
 }

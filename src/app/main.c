@@ -1,33 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sower COMMAND ...: finds the command, runs it, says in one line what went wrong, and ends with 0, 1, 2 or 75. */
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
+#include "app_impl.h"
 
 #include "sower/build.h"
 #include "sower/la.h"
 #include "sower/log.h"
 #include "sower/words.h"
 
-#include "app_impl.h"
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
 
 enum { MAX_COMMANDS = 64 };
 
 static void print_help(FILE *to)
 {
-    (void)fprintf(to, "sower %s: fine-tunes language models by Evolution Strategies over MPI ranks, with the same bits at any\n"
-                      "number of ranks, and measures what the model forgets.\n\nusage: [mpirun -n R] sower COMMAND ...\n\n",
-                  sow_build_version());
+    (void)fprintf(
+        to,
+        "sower %s: fine-tunes language models by Evolution Strategies over MPI ranks, with the same bits at any\n"
+        "number of ranks, and measures what the model forgets.\n\nusage: [mpirun -n R] sower COMMAND ...\n\n",
+        sow_build_version());
     for (int i = 0; i < sow_command_count(); i++)
         (void)fprintf(to, "  %-10s %s\n", sow_command_at(i)->name, sow_command_at(i)->doc);
     (void)fprintf(to, "\nsower COMMAND --help tells more; sower --version tells how it was built.\n"
-                      "exit status: 0 done, 1 failed, 2 wrong usage or configuration, 75 stopped in good order (go on with --resume)\n");
+                      "exit status: 0 done, 1 failed, 2 wrong usage or configuration, 75 stopped in good order (go on "
+                      "with --resume)\n");
 }
 
 static void print_version(FILE *to)
 {
     const char *remedy = NULL;
-    (void)fprintf(to, "sower %s (%s), %s, %s\n", sow_build_version(), sow_build_commit(), sow_build_compiler(), sow_build_type());
+    (void)fprintf(to, "sower %s (%s), %s, %s\n", sow_build_version(), sow_build_commit(), sow_build_compiler(),
+                  sow_build_type());
     (void)fprintf(to, "MPI:    %s\nBLAS:   %s\nCPU:    %s\nkernels:", sow_world_library(), sow_la_blas_name(&remedy),
                   sow_la_cpu_name());
     for (int64_t i = 0; i < sow_kernels_count(); i++)
@@ -79,14 +83,30 @@ static void tell(sow_code rc, int rank)
     sow_log(SOW_LOG_DEBUG, "%s", sow_error_where());
 }
 
+/* What stands in the buffer of stdout, and whether all before it went out. */
+static sow_code finish_stdout(void)
+{
+    return fflush(stdout) != 0 || ferror(stdout) != 0 ? SOW_FAIL(SOW_EIO, "stdout: cannot write") : SOW_OK;
+}
+
+/* A closed stdin, stdout or stderr would give its number to the next file that is opened.  The number is taken by something that
+ * fails when it is used, as the closed one would. */
+static void hold_standard_files(void)
+{
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) < 0)
+            (void)open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY);
+}
+
 static int run_alone(const sow_command *command, sow_app *app)
 {
     int rank = 0;
     int64_t n = launched_ranks(&rank);
-    sow_code rc = n > 1 ? SOW_FAIL(SOW_EARG, "sower %s: runs alone, expected 1 rank and not %lld", command->name, (long long)n)
-                        : command->run(app);
-    if (rc == SOW_OK && fflush(stdout) != 0)
-        rc = SOW_FAIL(SOW_EIO, "stdout: cannot write");
+    sow_code rc =
+        n > 1 ? SOW_FAIL(SOW_EARG, "sower %s: runs alone, expected 1 rank and not %lld", command->name, (long long)n)
+              : command->run(app);
+    if (rc == SOW_OK)
+        rc = finish_stdout();
     tell(rc, rank);
     return sow_code_exit(rc);
 }
@@ -105,12 +125,20 @@ static int run_parallel(const sow_command *command, sow_app *app, int *argc, cha
         sow_log_name(name);
     }
     rc = command->run(app);
-    if (rc == SOW_OK && fflush(stdout) != 0)
-        rc = SOW_FAIL(SOW_EIO, "stdout: cannot write");
+    if (rc == SOW_OK)
+        rc = finish_stdout();
     tell(rc, rank);
     int status = sow_code_exit(rc);
     sow_world_stop(&app->world, status);
     return status;
+}
+
+/* After help or version. */
+static int end_text(void)
+{
+    sow_code rc = finish_stdout();
+    tell(rc, 0);
+    return sow_code_exit(rc);
 }
 
 int main(int argc, char **argv)
@@ -120,13 +148,14 @@ int main(int argc, char **argv)
     bool is_help = false;
     int rank = 0;
     int64_t n_ranks = launched_ranks(&rank);
+    hold_standard_files();
     if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) {
         print_help(argc < 2 ? stderr : stdout);
-        return argc < 2 ? 2 : 0;
+        return argc < 2 ? 2 : end_text();
     }
     if (strcmp(argv[1], "--version") == 0) {
         print_version(stdout);
-        return 0;
+        return end_text();
     }
     sow_code rc = find_command(argv[1], &command);
     if (rc == SOW_OK)
@@ -134,7 +163,7 @@ int main(int argc, char **argv)
     if (rc == SOW_OK && is_help) {
         if (rank == 0)
             sow_args_help(stdout, command);
-        return 0;
+        return end_text();
     }
     if (rc != SOW_OK) {
         tell(rc, n_ranks > 1 ? rank : 0);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sower run: one experiment. */
-#include <string.h>
+#include "app_impl.h"
 
 #include "sower/es.h"
 #include "sower/log.h"
 
-#include "app_impl.h"
+#include <string.h>
 
 static const char *out_folder;
 static bool is_resume;
