@@ -38,4 +38,31 @@ function(sow_tests dir)
       set_tests_properties(${name} PROPERTIES TIMEOUT 120 LABELS "${kind};${labels}")
     endif()
   endforeach()
+  sow_kill_tests(${dir})
+  sow_pmpi_count(${dir})
+endfunction()
+
+# sow_kill_tests(DIR): one ctest per DIR/mpi/kill_*.c, a program in which ranks die, driven by the script beside it:
+# kill_NAME.sh MPIEXEC PROGRAM REPETITIONS.
+function(sow_kill_tests dir)
+  file(GLOB files CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${dir}/mpi/kill_*.c)
+  foreach(file ${files})
+    get_filename_component(target ${file} NAME_WE)
+    sow_test_header(${file} NEEDS needs)
+    list(TRANSFORM needs PREPEND sow_)
+    add_executable(${target} ${file})
+    target_link_libraries(${target} PRIVATE ${needs} sow_flags m)
+    add_test(NAME mpi.${target} COMMAND ${CMAKE_SOURCE_DIR}/${dir}/mpi/${target}.sh ${MPIEXEC_EXECUTABLE}
+                                        $<TARGET_FILE:${target}> 1)
+    set_tests_properties(mpi.${target} PROPERTIES PROCESSORS 2 TIMEOUT 300 LABELS "mpi;kill")
+  endforeach()
+endfunction()
+
+# sow_pmpi_count(DIR): DIR/mpi/pmpi_count.c as a library for LD_PRELOAD that counts what goes through MPI.  It knows nothing of
+# ours.
+function(sow_pmpi_count dir)
+  if(EXISTS ${CMAKE_SOURCE_DIR}/${dir}/mpi/pmpi_count.c)
+    add_library(pmpi_count MODULE ${CMAKE_SOURCE_DIR}/${dir}/mpi/pmpi_count.c)
+    target_link_libraries(pmpi_count PRIVATE sow_flags MPI::MPI_C)
+  endif()
 endfunction()

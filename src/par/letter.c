@@ -10,7 +10,7 @@
  *
  * Order: MPI matches the messages of one rank in the order of sending, so the inbox holds each rank's letters in order, and a
  * letter is handed out only when no earlier one of its rank is unfinished.  Open MPI sends up to 4,096 bytes with its header
- * (64) at once, into the receiver's memory; so a message of SOW_MESSAGE_BYTES arrives whole although its sender died just
+X the receiver's memory; so a message of SOW_MESSAGE_BYTES arrives whole although its sender died just
  * after. */
 #include "par_impl.h"
 

@@ -17,7 +17,7 @@
 
 typedef enum outcome { TOGETHER, WITHOUT_SOME, TIMED_OUT } outcome;
 
-static const double ALONE_S = 2, ABORT_S = 10, REST_S = 1e-3, LAST_WORDS_S = 0.05;
+static const double ALONE_S = 2, ABORT_S = 10, REST_S = 1e-3, LAST_WORDS_S = 0.05, DEADLINES = 3;
 enum { EXIT_RESUBMIT = 75 };
 
 static void leave_now(int status) __attribute__((noreturn));
@@ -65,7 +65,7 @@ static void say_last_words(sow_world *w)
 }
 
 /* Until all ranks have called sow_world_stop. */
-static outcome wait_for_all(sow_world *w, double limit_s)
+static outcome wait_for_all(sow_world *w, bool is_agreed)
 {
     MPI_Request request;
     double begun = sow_clock_now_s();
@@ -82,9 +82,8 @@ static outcome wait_for_all(sow_world *w, double limit_s)
         n_gone += somebody_is_gone(w);
         if (w->has_loss || n_gone > 50) /* the barrier may have come through just before */
             return WITHOUT_SOME;
-        bool is_late = limit_s < w->deadline_s ? sow_clock_now_s() - begun > limit_s
-                                               : sow_par_quiet_s(w, &quiet, SOW_ENDED) > limit_s;
-        if (is_late)
+        double waited_s = sow_clock_now_s() - begun, quiet_s = sow_par_quiet_s(w, &quiet, SOW_ENDED);
+        if (is_agreed ? quiet_s > DEADLINES * w->deadline_s : waited_s > ALONE_S)
             return TIMED_OUT;
     }
 }
@@ -108,7 +107,7 @@ void sow_par_leave(sow_world *w, int status)
     }
     if (w->is_broken)
         abort_job(w, status);
-    switch (wait_for_all(w, is_agreed ? 3 * w->deadline_s : ALONE_S)) {
+    switch (wait_for_all(w, is_agreed)) {
     case TOGETHER:
         if (!drain(w))
             leave_now(status);

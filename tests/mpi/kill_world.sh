@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Runs tests/mpi/kill_world.c through its scenarios.  Usage: kill_world.sh MPIEXEC PROGRAM [REPETITIONS]
+#
+# Two kinds.  `ends`: without recovery, mpiexec's exit status is the verdict (every MPI).  `survives`: ranks die and the others go
+# on, which only Open MPI with --enable-recovery allows; its exit status tells nothing, a line "verdict: pass" does.
+set -u
+mpiexec=$1
+program=$2
+repetitions=${3:-1}
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+n_failed=0
+
+failed() {
+    echo "FAIL $*"
+    cat "$log"
+    n_failed=$((n_failed + 1))
+}
+
+# ends SCENARIO RANKS STATUS[,STATUS]
+ends() {
+    timeout -k 5 30 "$mpiexec" -n "$2" "$program" "$1" >"$log" 2>&1
+    local status=$?
+    if [[ ,$3, == *,$status,* ]]; then echo "ok   $1 at $2 ranks: status $status"; else failed "$1 at $2 ranks: status $status, expected $3"; fi
+}
+
+# asked RANKS: SIGUSR1 to mpiexec reaches the ranks, which leave with 75
+asked() {
+    timeout -k 5 30 "$mpiexec" -n "$1" "$program" asked >"$log" 2>&1 &
+    local pid=$!
+    sleep 1.5
+    kill -USR1 "$(pgrep -P $pid | head -n 1)"
+    wait $pid
+    local status=$?
+    if [ $status -eq 75 ]; then echo "ok   asked at $1 ranks: status 75"; else failed "asked at $1 ranks: status $status, expected 75"; fi
+}
+
+# survives SCENARIO RANKS [MPIEXEC FLAG...]
+survives() {
+    local scenario=$1 ranks=$2 begun=$SECONDS i
+    shift 2
+    for ((i = 0; i < repetitions; i++)); do
+        timeout -k 5 40 "$mpiexec" --enable-recovery "$@" -n "$ranks" "$program" "$scenario" >"$log" 2>&1
+        local status=$?
+        if [ $status -ge 124 ]; then
+            failed "$scenario at $ranks ranks: it hung, status $status"
+            return
+        fi
+        if ! grep -q '^verdict: pass' "$log" || grep -q FAILED "$log"; then
+            failed "$scenario at $ranks ranks"
+            return
+        fi
+    done
+    echo "ok   $scenario at $ranks ranks, $repetitions times in $((SECONDS - begun)) s $*"
+}
+
+for ranks in 1 4; do
+    ends fine $ranks 0
+    ends resubmit $ranks 75
+    ends agreed $ranks 2
+done
+"$mpiexec" --version 2>&1 | grep -q 'Open' && is_open_mpi=yes || is_open_mpi=no
+# MPICH's mpiexec may report the signal by which it ended another rank (9) instead of MPI_Abort's status.
+[ $is_open_mpi = yes ] && alone=3 || alone=3,9
+ends alone 3 $alone
+ends alone_sealed 3 $alone
+asked 2
+
+if [ $is_open_mpi = yes ]; then
+    for scenario in killed answered crashed stopped mute; do
+        survives $scenario 3
+        survives $scenario 4
+    done
+    survives middle 3 --mca btl_vader_eager_limit 1024
+    survives killed 4 --mca btl self,tcp
+    survives middle 3 --mca btl self,tcp --mca btl_tcp_eager_limit 1024
+    survives window 4
+    survives threads 2
+    survives root 3
+    survives silent_root 3
+    survives late 3
+    survives late_killed 3
+    survives end 3
+else
+    echo "SKIP: this MPI ends the job when a rank dies; the survivors' scenarios need Open MPI"
+fi
+echo "$n_failed failed"
+[ "$n_failed" -eq 0 ]
