@@ -9,9 +9,9 @@
  *   outgoing, inbox -> abandoned                   of a lost rank, or half a message after the deadline
  *
  * Order: MPI matches the messages of one rank in the order of sending, so the inbox holds each rank's letters in order, and a
- * letter is handed out only when no earlier one of its rank is unfinished.  Open MPI sends up to 4,096 bytes with its header
-X the receiver's memory; so a message of SOW_MESSAGE_BYTES arrives whole although its sender died just
- * after. */
+ * letter is handed out only when no earlier one of its rank is unfinished.  Open MPI copies up to 4,096 bytes, its header of 56
+ * among them, into memory that outlives the sender; so a message of SOW_MESSAGE_BYTES arrives whole although its sender died
+ * just after.  The request is complete only when the receiver has looked, so letters to a busy rank wait in `outgoing`. */
 #include "par_impl.h"
 
 #include <string.h>
