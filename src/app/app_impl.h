@@ -52,7 +52,7 @@ typedef struct sow_command {
 int sow_command_count(void);
 const sow_command *sow_command_at(int index);
 
-/* Parses a command's line into app, its flags' variables and app->words.  *is_help: --help was asked for (and printed). */
+/* Parses a command's line into app, its flags' variables and app->words.  *is_help: --help was asked for. */
 SOW_NODISCARD sow_code sow_args_parse(sow_app *app, const sow_command *command, int argc, char **argv, bool *is_help);
 /* Prints `sower COMMAND --help`. */
 void sow_args_help(FILE *to, const sow_command *command);
@@ -125,7 +125,7 @@ SOW_NODISCARD sow_code sow_loaded_open(const char *path, const sow_options *opti
 void sow_loaded_fini(sow_loaded *loaded);
 /* SOW_EFORMAT unless the model has a tokenizer. */
 SOW_NODISCARD sow_code sow_loaded_need_tokenizer(const sow_loaded *loaded, const char *path);
-/* The token that stands before an empty text: BOS, else EOS (as in lm-evaluation-harness); SOW_EARG if there is neither. */
+/* The token that stands before an empty text: BOS, else EOS (as in lm-evaluation-harness); SOW_EFORMAT without both. */
 SOW_NODISCARD sow_code sow_loaded_start_token(const sow_loaded *loaded, const char *where, int32_t *out);
 /* The model's weights, float32; free with SOW_FREE. */
 SOW_NODISCARD sow_code sow_app_weights(sow_model *model, float **out);

@@ -89,8 +89,8 @@ static sow_code finish_stdout(void)
     return fflush(stdout) != 0 || ferror(stdout) != 0 ? SOW_FAIL(SOW_EIO, "stdout: cannot write") : SOW_OK;
 }
 
-/* A closed stdin, stdout or stderr would give its number to the next file that is opened.  The number is taken by something that
- * fails when it is used, as the closed one would. */
+/* A closed stdin, stdout or stderr would give its number to the next file that is opened.  The number is taken by
+ * something that fails when it is used, as the closed one would. */
 static void hold_standard_files(void)
 {
     for (int fd = 0; fd <= 2; fd++)

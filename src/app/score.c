@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sower score: log-probabilities of continuations, tokenised as lm-evaluation-harness does (HFLM._encode_pair): blanks that end a
- * context begin the continuation; the continuation's tokens are those of the whole text behind as many as the context alone has; an
- * empty context is the first (else the end) token of the model. */
+/* sower score: log-probabilities of continuations, tokenised as lm-evaluation-harness does (HFLM._encode_pair): blanks
+ * that end a context begin the continuation; the continuation's tokens are those of the whole text behind as many as
+ * the context alone has; an empty context is the first (else the end) token of the model. */
 #include "app_impl.h"
 
 #include "sower/alloc.h"
