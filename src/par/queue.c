@@ -16,7 +16,7 @@
 
 enum {
     AHEAD = 2,           /* units a worker may hold: one at work, one waiting */
-    HISTORY = 4,         /* earlier rounds whose results late duplicates are compared with */
+    HISTORY = 16,        /* earlier rounds whose results late duplicates are compared with */
     MAX_ROOT_WORKS = 64, /* with more ranks root only serves */
     NOBODY = -1
 };

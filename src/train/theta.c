@@ -361,6 +361,7 @@ static void raise_target(sow_theta *t, int64_t generation)
 
 sow_code sow_theta_update(sow_theta *t, const sow_noise_plan *plan, const sow_step *step, bool is_leader)
 {
+    sow_phase_enter(SOW_PHASE_UPDATE);
     raise_target(t, step->generation);
     SOW_TRY(wait_for_readers(t, step->generation, is_leader));
     /* Ranks start at different places, so that they rarely meet at one block. */
