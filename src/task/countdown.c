@@ -177,6 +177,7 @@ static sow_code find_row(const sow_task_state *s, int64_t row, sow_countdown_ite
                          const file_row **from)
 {
     *from = NULL;
+    out->row.n = 0;
     if (!s->is_from_file)
         return sow_row_draw(&s->source, row, s->is_short ? sow_countdown_draw_short : sow_countdown_draw_paper,
                             &s->range, out, key);

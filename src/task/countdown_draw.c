@@ -66,9 +66,10 @@ bool sow_countdown_draw_paper(const void *how, sow_random *random, void *item, c
     const sow_countdown_range *range = how;
     sow_countdown_item *out = item;
     part parts[MAX_GENERATED];
-    uint32_t n = (uint32_t)(range->numbers_max - range->numbers_min + 1);
-    n = (uint32_t)range->numbers_min + sow_random_below(random, n);
-    out->row.n = n;
+    uint32_t choices = (uint32_t)(range->numbers_max - range->numbers_min + 1);
+    if (out->row.n == 0) /* once a row: if each draw chose anew, rows with few numbers would pass more often */
+        out->row.n = range->numbers_min + (int64_t)sow_random_below(random, choices);
+    uint32_t n = (uint32_t)out->row.n;
     for (uint32_t i = 0; i < n; i++) {
         parts[i].value = out->row.numbers[i] = 1 + (int64_t)sow_random_below(random, (uint32_t)range->operand_max);
         (void)snprintf(parts[i].text, sizeof parts[i].text, "%lld", (long long)parts[i].value);

@@ -144,7 +144,7 @@ typedef struct sow_countdown_range {
     int64_t numbers_min, numbers_max, operand_max;
 } sow_countdown_range;
 
-/* sow_draw_fn of both forms; how: a sow_countdown_range, or NULL; item: a sow_countdown_item. */
+/* sow_draw_fn of both forms; how: a sow_countdown_range, or NULL; item: a sow_countdown_item with row.n 0 at first. */
 bool sow_countdown_draw_paper(const void *how, sow_random *random, void *item, char key[SOW_KEY_BYTES]);
 bool sow_countdown_draw_short(const void *how, sow_random *random, void *item, char key[SOW_KEY_BYTES]);
 
