@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Added tokens: found in the text before the model sees it, at each place the longest one.
  *
- * Patterns are sorted; at a place of the text the range of patterns that agree with it so far is narrowed byte by byte.  Tokens
- * that are not normalized are looked for in the raw text, the others in the normalized text, by their normalized form. */
+ * Patterns are sorted; at a place of the text the range of patterns that agree with it so far is narrowed byte by
+ * byte.  Tokens that are not normalized are looked for in the raw text, the others in the normalized text, by their
+ * normalized form. */
 #include "text_impl.h"
 
 #include "sower/alloc.h"
@@ -15,8 +16,8 @@
 /* What a regular expression calls \w in Rust. */
 #define WORD "[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}]"
 
-/* Ids: a token of the model keeps the model's; the k-th other one must have n_model + k, as Hugging Face's library would give it
- * whatever the file says. */
+/* Ids: a token of the model keeps the model's; the k-th other one must have n_model + k, as Hugging Face's library
+ * would give it whatever the file says. */
 static sow_code give_id(const char *content, size_t bytes, int64_t id, text_vocab *vocab, int64_t *n_new, int32_t *out)
 {
     int32_t known = sow_text_vocab_find(vocab, content, bytes);
@@ -195,7 +196,7 @@ static sow_code check_word(const text_added *added, const char *text, size_t byt
     return SOW_OK;
 }
 
-/* Takes the spaces before and behind a token in, where it asks for it; those before `from` belong to the token before. */
+/* Takes in the spaces before and behind a token, where it asks for it; before `from` they are not its own. */
 static void widen(const text_added_token *token, const char *text, size_t bytes, size_t from, size_t *start,
                   size_t *end)
 {

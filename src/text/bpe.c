@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Byte-pair encoding (Sennrich et al. 2016): the characters of a piece are tokens, and neighbours are merged, the pair of the lowest
- * rank first, the leftmost first among equals.
+/* Byte-pair encoding (Sennrich et al. 2016): the characters of a piece are tokens, and neighbours are merged, the pair
+ * of the lowest rank first, the leftmost first among equals.
  *
  *   symbols   a doubly linked list over the piece's characters; a merge removes the right one
  *   heap      candidate merges by (rank, position); an entry whose pair has changed since is dropped when it comes up
  *
  * O(n log n) for a piece of n characters.  Short pieces are remembered in a direct-mapped cache.
  *
- * What Hugging Face's library does in the corners is done here too: a merge that is there twice has its last rank, a character that
- * is unknown (no token, no bytes, no unk token) is left out, and an entry that is out of date still counts if its pair by now makes
- * the same token. */
+ * What Hugging Face's library does in the corners is done here too: a merge that is there twice has its last rank, a
+ * character that is unknown (no token, no bytes, no unk token) is left out, and an entry that is out of date still
+ * counts if its pair by now makes the same token. */
 #include "text_impl.h"
 
 #include "sower/alloc.h"
@@ -244,7 +244,8 @@ static sow_code add_byte_symbols(text_bpe *bpe, const char *text, size_t bytes, 
     return SOW_OK;
 }
 
-/* An unk token waits until a known character comes: then, or at the end, it is one symbol.  With fuse_unk several are one. */
+/* An unk token waits until a known character comes: then, or at the end, it is one symbol.  With fuse_unk several are
+ * one. */
 static sow_code add_symbols(text_bpe *bpe, const char *piece, size_t bytes)
 {
     bool is_unk_waiting = false;

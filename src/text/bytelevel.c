@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The alphabet of byte-level tokenizers (GPT-2, Radford et al. 2019): every byte is one printable character.
  *
- * Bytes that print keep their own character (! to ~, U+00A1 to U+00AC, U+00AE to U+00FF); the 68 others, in their order, get
- * U+0100 to U+0143. */
+ * Bytes that print keep their own character (! to ~, U+00A1 to U+00AC, U+00AE to U+00FF); the 68 others, in their
+ * order, get U+0100 to U+0143. */
 #include "text_impl.h"
 
 static bool is_own(unsigned byte)

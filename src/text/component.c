@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reading the parts of tokenizer.json: each is null, a component {"type": ...}, or a Sequence of components.  Components are
- * visited in order, so that every part is a flat list of steps. */
+/* Reading the parts of tokenizer.json: each is null, a component {"type": ...}, or a Sequence of components.
+ * Components are visited in order, so that every part is a flat list of steps. */
 #include "text_impl.h"
 
 #include "sower/alloc.h"

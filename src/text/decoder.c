@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Decoders: tokens -> text.
  *
- * Steps that look at one token (ByteLevel, Replace, Strip, Metaspace, and whether it is a byte <0xHH>) are done once, for all
- * tokens, when the tokenizer is made.  Decoding then strings these pieces together, turns bytes into whole characters, and drops
- * what a Strip behind Fuse drops from the start. */
+ * Steps that look at one token (ByteLevel, Replace, Strip, Metaspace, and whether it is a byte <0xHH>) are done once,
+ * for all tokens, when the tokenizer is made.  Decoding then strings these pieces together, turns bytes into whole
+ * characters, and drops what a Strip behind Fuse drops from the start. */
 #include "text_impl.h"
 
 #include "sower/alloc.h"
@@ -51,7 +51,8 @@ struct text_decoder {
     sow_words text;
     sow_words scratch[2];
     text_spans spans;
-    const text_vocab *vocab; /* borrowed from the tokenizer, which outlives this */
+    const text_vocab *vocab; /* borrowed from the tokenizer, which outlives this; so is `added` */
+    const text_added *added;
 };
 
 /* ---- kinds of steps ---- */
@@ -281,6 +282,7 @@ sow_code sow_text_decoder_read(const sow_json *node, const text_vocab *vocab, co
     sow_code rc = SOW_OK;
     SOW_TRY(SOW_ALLOC(&decoder, 1));
     decoder->vocab = vocab;
+    decoder->added = added;
     decoder->n = vocab->n;
     decoder->has_decoder = node != NULL && sow_json_kind_of(node) != SOW_JSON_NULL;
     SOW_TRY_OR(rc, sow_text_walk(node, "decoders", where, visit, decoder));
@@ -328,6 +330,21 @@ const char *sow_text_decoder_bytes(const text_decoder *decoder, int64_t id, size
     return decoder->text.text + decoder->pieces[id].start;
 }
 
+/* The piece of a token that comes first, where that differs (Metaspace). */
+static sow_code first_piece(text_decoder *decoder, int64_t id, const char **out, size_t *out_bytes)
+{
+    size_t bytes = 0;
+    const char *token = sow_text_vocab_token(decoder->vocab, id, &bytes);
+    const text_added *added = decoder->added;
+    for (int64_t i = added->n_sets[0]; i < added->n; i++) {
+        if (added->tokens[i].id == id) {
+            token = added->tokens[i].pattern;
+            bytes = added->tokens[i].bytes;
+        }
+    }
+    return decode_token(decoder, true, token, bytes, out, out_bytes);
+}
+
 /* ---- decoding ---- */
 
 void sow_text_decoding_begin(const text_decoder *decoder, text_decoding *out)
@@ -360,8 +377,8 @@ static sow_code give_unknown(text_decoding *decoding, const text_decoder *decode
     return SOW_OK;
 }
 
-/* Gives out what is held: characters, and U+FFFD for what is none (one for a broken character; behind ByteFallback one for a byte).
- * A character that is cut off at the end stays held, unless is_end. */
+/* Gives out what is held: characters, and U+FFFD for what is none (one for a broken character; behind ByteFallback one
+ * for a byte). A character that is cut off at the end stays held, unless is_end. */
 static sow_code release(text_decoding *decoding, const text_decoder *decoder, bool is_end, sow_words *out)
 {
     sow_words *held = &decoding->held;
@@ -418,10 +435,8 @@ sow_code sow_text_decoding_put(text_decoding *decoding, text_decoder *decoder, i
         SOW_TRY(end_run(decoding, decoder, is_whole, out));
     if (!decoder->has_decoder && !is_first)
         SOW_TRY(sow_words_add(out, " ", 1));
-    if (is_first && decoder->drops_first) {
-        const char *token = sow_text_vocab_token(decoder->vocab, id, &bytes);
-        SOW_TRY(decode_token(decoder, true, token, bytes, &piece, &bytes));
-    }
+    if (is_first && decoder->drops_first)
+        SOW_TRY(first_piece(decoder, id, &piece, &bytes));
     return give(decoding, decoder, piece, bytes, out);
 }
 

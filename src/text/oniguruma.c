@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The expressions in tokenizer.json are Oniguruma's.  Most of the language means the same to pcre2; here an expression is copied
- * token by token, what pcre2 reads differently is rewritten, and what cannot be is an error that names it:
+/* The expressions in tokenizer.json are Oniguruma's.  Most of the language means the same to pcre2; here an expression
+ * is copied token by token, what pcre2 reads differently is rewritten, and what cannot be is an error that names it:
  *
  *   \s \S     White_Space; pcre2's \s has U+180E too
  *   \w \W     letters, marks, digits, connectors, and outside of brackets six Latin-1 numbers; pcre2's \w has no marks
@@ -63,7 +63,8 @@ static sow_code put(reader *r, size_t n, const char *text)
     return sow_words_add(r->out, text, strlen(text));
 }
 
-/* \p{NAME}, \P{NAME}, \p{^NAME}: general categories only, since scripts and the like would differ with Unicode's version. */
+/* \p{NAME}, \P{NAME}, \p{^NAME}: general categories only, since scripts and the like would differ with Unicode's
+ * version. */
 static sow_code read_property(reader *r)
 {
     static const char *const names[] = {"L",  "Lu", "Ll", "Lt", "Lm", "Lo", "M",  "Mn", "Mc", "Me", "N",  "Nd",

@@ -10,7 +10,7 @@
 
 #include <pcre2.h>
 
-/* Steps of backtracking and kilobytes of heap after which a match gives up: a hostile expression costs about a second. */
+/* Steps of backtracking and kilobytes of heap after which a match gives up: a hostile expression costs a second. */
 enum { MATCH_LIMIT = 10000000, HEAP_LIMIT_KB = 65536 };
 
 struct sow_pattern {
@@ -52,8 +52,8 @@ sow_code sow_pattern_compile(const char *expression, bool is_dotall, sow_pattern
     if (p->code == NULL) {
         PCRE2_UCHAR words[160] = "";
         (void)pcre2_get_error_message(error, words, sizeof words);
-        rc = SOW_FAIL(SOW_EFORMAT, "the regular expression '%.200s' is wrong at offset %zu: %s", expression, offset,
-                      (char *)words);
+        rc = SOW_FAIL(error == PCRE2_ERROR_HEAP_FAILED ? SOW_ENOMEM : SOW_EFORMAT,
+                      "the regular expression '%.200s' is wrong at offset %zu: %s", expression, offset, (char *)words);
         goto done;
     }
     p->match = pcre2_match_data_create_from_pattern(p->code, general);
@@ -108,8 +108,8 @@ sow_code sow_pattern_search(sow_pattern *pattern, const char *text, size_t bytes
         PCRE2_UCHAR words[160] = "";
         (void)pcre2_get_error_message(n, words, sizeof words);
         if (n != PCRE2_ERROR_NOMATCH)
-            return SOW_FAIL(SOW_EFORMAT, "a regular expression gave up on a text of %zu bytes: %s", bytes,
-                            (char *)words);
+            return SOW_FAIL(n == PCRE2_ERROR_NOMEMORY ? SOW_ENOMEM : SOW_EFORMAT,
+                            "a regular expression gave up on a text of %zu bytes: %s", bytes, (char *)words);
         return SOW_OK;
     }
     const PCRE2_SIZE *at = pcre2_get_ovector_pointer(pattern->match);

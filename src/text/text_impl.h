@@ -4,8 +4,8 @@
  *   text -> added (non-normalized) -> normalizer -> added (normalized) -> pretok -> bpe -> post -> ids
  *   ids  -> decoder -> text
  *
- * Each part reads its own component of tokenizer.json and holds a flat list of steps; a kind of step is a row of a table in
- * the part's file.  Texts are valid UTF-8 from here on: sow_tokenizer_encode checks them once. */
+ * Each part reads its own component of tokenizer.json and holds a flat list of steps; a kind of step is a row of a
+ * table in the part's file.  Texts are valid UTF-8 from here on: sow_tokenizer_encode checks them once. */
 #ifndef SOWER_TEXT_IMPL_H
 #define SOWER_TEXT_IMPL_H
 
@@ -20,8 +20,8 @@
 uint32_t sow_text_char(const char *text, size_t *at);
 /* UTF-8 of a character; returns its 1 to 4 bytes. */
 size_t sow_text_char_write(uint32_t c, char out[4]);
-/* Bytes of the whole character at the start of any bytes; is_valid false: bytes of a sequence that is no character and becomes one
- * U+FFFD (the longest start of a character, Unicode 3.9); 0: a character that is cut off at the end. */
+/* Bytes of the whole character at the start of any bytes; is_valid false: bytes of a sequence that is no character and
+ * becomes one U+FFFD (the longest start of a character, Unicode 3.9); 0: a character that is cut off at the end. */
 size_t sow_text_scan(const char *text, size_t bytes, bool *is_valid);
 /* White_Space, and general category N, of Unicode 16. */
 bool sow_text_is_space(uint32_t c);
@@ -33,14 +33,16 @@ SOW_NODISCARD sow_code sow_text_normalize(text_form form, const char *text, size
 
 /* The character itself, or one of the same category and size if pcre2's older Unicode does not know it. */
 uint32_t sow_text_known_char(uint32_t c);
-/* `*out` is the text as pcre2's older Unicode should see it, by sow_text_known_char; offsets stay.  Borrowed from `text` (the usual case) or from `scratch`. */
+/* `*out` is the text as pcre2's older Unicode should see it, by sow_text_known_char; offsets stay.  Borrowed from
+ * `text` (the usual case) or from `scratch`. */
 SOW_NODISCARD sow_code sow_text_known(const char *text, size_t bytes, sow_words *scratch, const char **out);
 
 /* ---- bytelevel.c: the alphabet of byte-level tokenizers ---- */
 
 /* Appends the bytes of text as characters (GPT-2's table: space is U+0120, ...). */
 SOW_NODISCARD sow_code sow_text_from_bytes(const char *text, size_t bytes, sow_words *out);
-/* Appends the bytes that the characters of a token stand for; a token with a character outside the alphabet stands for itself. */
+/* Appends the bytes that the characters of a token stand for; a token with a character outside the alphabet stands for
+ * itself. */
 SOW_NODISCARD sow_code sow_text_to_bytes(const char *token, size_t bytes, sow_words *out);
 
 /* ---- pattern.c ---- */
@@ -57,7 +59,8 @@ SOW_NODISCARD sow_code sow_text_translate(const char *expression, size_t bytes, 
 /* ---- component.c: reading the parts of tokenizer.json ---- */
 
 typedef sow_code text_visit(const sow_json *component, const char *type, const char *where, void *context);
-/* Visits the components of `node` in order: none if it is null, those in the list `list_key` of a Sequence, else itself. */
+/* Visits the components of `node` in order: none if it is null, those in the list `list_key` of a Sequence, else
+ * itself. */
 SOW_NODISCARD sow_code sow_text_walk(const sow_json *node, const char *list_key, const char *where, text_visit *visit,
                                      void *context);
 /* SOW_EFORMAT if the object has a key that is not among the words of `keys`. */
@@ -250,8 +253,8 @@ typedef struct text_decoding {
     int64_t to_strip; /* characters that may still be dropped from the start */
 } text_decoding;
 void sow_text_decoding_begin(const text_decoder *decoder, text_decoding *out);
-/* is_whole: a run of byte tokens is kept together until it ends, as Hugging Face's decode judges it; else each character is given
- * out as soon as it is whole. */
+/* is_whole: a run of byte tokens is kept together until it ends, as Hugging Face's decode judges it; else each
+ * character is given out as soon as it is whole. */
 SOW_NODISCARD sow_code sow_text_decoding_put(text_decoding *decoding, text_decoder *decoder, int64_t id, bool is_whole,
                                              sow_words *out);
 SOW_NODISCARD sow_code sow_text_decoding_end(text_decoding *decoding, const text_decoder *decoder, sow_words *out);

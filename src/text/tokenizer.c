@@ -42,7 +42,8 @@ static sow_code read_model(sow_tokenizer *t, const sow_json *model, const char *
     return sow_text_bpe_read(model, &t->vocab, where, &t->bpe);
 }
 
-/* Truncation and padding are not read: they are wishes of whoever saved the file about batches, and transformers overrides both. */
+/* Truncation and padding are not read: they are wishes of whoever saved the file about batches, and transformers
+ * overrides both. */
 static sow_code read_parts(sow_tokenizer *t, const sow_json *root, const char *what)
 {
     if (sow_json_kind_of(root) != SOW_JSON_OBJECT)

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A tokenizer from a GGUF's lists: a tokenizer.json is written from them and parsed, so that what is exported is what is used.
+/* A tokenizer from a GGUF's lists: a tokenizer.json is written from them and parsed, so that what is exported is what
+ * is used.
  *
- * GGUF names the way words are cut by a word (tokenizer.ggml.pre); what that word means is a row of a table here.  A "llama"
- * vocabulary has scores in place of merges: every token is made by all pairs of tokens that it can be cut into, and the pairs are
- * ranked by the score of what they make (so does transformers' generate_merges). */
+ * GGUF names the way words are cut by a word (tokenizer.ggml.pre); what that word means is a row of a table here.  A
+ * "llama" vocabulary has scores in place of merges: every token is made by all pairs of tokens that it can be cut
+ * into, and the pairs are ranked by the score of what they make (so does transformers' generate_merges). */
 #include "text_impl.h"
 
 #include "sower/alloc.h"
@@ -33,8 +34,8 @@ typedef struct words_row {
     bool is_ignoring_merges;
 } words_row;
 
-/* smollm: as transformers reads a SmolLM2 GGUF.  The published tokenizer.json isolates digits first; no merge of SmolLM2 has a digit,
- * so that shows around other numbers only (one half, Roman numerals). */
+/* smollm: as transformers reads a SmolLM2 GGUF.  The published tokenizer.json isolates digits first; no merge of
+ * SmolLM2 has a digit, so that shows around other numbers only (one half, Roman numerals). */
 static const words_row byte_level_rows[] = {
     {"default", "null", BYTE_LEVEL("true"), false},
     {"gpt-2", "null", BYTE_LEVEL("true"), false},
@@ -160,7 +161,8 @@ static sow_code put_merge(writer *w, bool is_first, const char *left, size_t lef
     return put(w, "]");
 }
 
-/* GGUF's merges are "left right"; halves may begin with a space in old files, so the space that counts is the first but one byte in. */
+/* GGUF's merges are "left right"; halves may begin with a space in old files, so the space that counts is the first
+ * but one byte in. */
 static sow_code put_merges(writer *w)
 {
     for (int64_t i = 0; i < w->v->n_merges; i++) {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Characters: UTF-8, categories, normalization forms.
  *
- * Unicode grows, and the libraries here know less of it (pcre2 10.42: Unicode 14) than the one whose ids must be met (Unicode 16).
- * unicode_newer.def holds the difference: a character that is too new is shown to pcre2 as an older one of the same category. */
+ * Unicode grows, and the libraries here know less of it (pcre2 10.42: Unicode 14) than the one whose ids must be met
+ * (Unicode 16). unicode_newer.def holds the difference: a character that is too new is shown to pcre2 as an older one
+ * of the same category. */
 #include "text_impl.h"
 
 #include "sower/alloc.h"

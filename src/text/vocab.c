@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The vocabulary: token <-> id.  All tokens lie one after another in one text; a hash table with open addressing finds them. */
+/* The vocabulary: token <-> id.  All tokens lie one after another in one text; a hash table with open addressing finds
+ * them. */
 #include "text_impl.h"
 
 #include "sower/alloc.h"

@@ -1,7 +1,10 @@
 // NEEDS: text base
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tokenizers against Hugging Face's own library: ids, ids with special tokens, and decoded text of tricky cases, and the count and
- * FNV-1a 64 hash of the ids of 4,988 real texts.  The cases lie in ../shared/tokenizer_cases (its README says how they were made). */
+/* Tokenizers against Hugging Face's own library: ids, ids with special tokens, and decoded text of tricky cases, and
+ * the count and FNV-1a 64 hash of the ids of 4,988 real texts.
+ *
+ * The cases of real tokenizers lie in ../shared/tokenizer_cases, those of small ones, which have the parts that the real
+ * ones lack, in tests/fixtures/tokenizers (tests/golden/make_tokenizer_fixtures.py, tokenizers 0.23.3). */
 #include "check.h"
 
 #include "sower/file.h"
@@ -74,12 +77,39 @@ static void check_decoded(const char *id, sow_tokenizer *tokenizer, const sow_id
     sow_words_fini(&stream);
 }
 
+/* Decoding at once, with or without special tokens. */
+static void check_whole(const char *id, sow_tokenizer *tokenizer, const sow_json *ids, bool skip_special,
+                        const sow_json *want)
+{
+    size_t bytes = 0;
+    const char *text = sow_json_to_string(want, &bytes);
+    sow_ids list = {0};
+    sow_words got = {0};
+    assert_non_null(text);
+    for (int64_t i = 0; i < sow_json_size(ids); i++) {
+        int64_t value = -1;
+        assert_true(sow_json_to_int(sow_json_at(ids, i), &value));
+        CHECK_OK(sow_ids_add(&list, (int32_t)value));
+    }
+    CHECK_OK(sow_tokenizer_decode(tokenizer, list.ids, list.n, skip_special, &got));
+    if (got.bytes != bytes || (bytes > 0 && memcmp(got.text, text, bytes) != 0))
+        fail_msg("case %s: decoded '%s', expected '%s'", id, got.text, text);
+    sow_words_fini(&got);
+    sow_ids_fini(&list);
+}
+
 static void core_row(const sow_json *line, void *context)
 {
     sow_tokenizer *tokenizer = context;
     size_t bytes = 0, want_bytes = 0;
     const char *id = sow_json_to_string(sow_json_get(line, "id"), NULL);
     const char *text = sow_json_to_string(sow_json_get(line, "text"), &bytes);
+    if (sow_json_get(line, "skipped") != NULL) {
+        check_whole(id, tokenizer, sow_json_get(line, "ids"), false, sow_json_get(line, "decoded"));
+        check_whole(id, tokenizer, sow_json_get(line, "ids"), true, sow_json_get(line, "skipped"));
+    }
+    if (text == NULL)
+        return;
     sow_ids ids = {0}, special = {0};
     CHECK_OK(sow_tokenizer_encode(tokenizer, text, bytes, false, &ids));
     check_ids(id, sow_json_get(line, "ids"), &ids);
@@ -189,6 +219,22 @@ static void check_bulk(const char *tokenizer_path, const char *cases)
     sow_tokenizer_destroy(&b.tokenizer);
 }
 
+static void test_fixtures_give_the_same_ids(void **state)
+{
+    static const char *const names[] = {"bytes",     "contiguous", "digit_runs",      "digits",
+                                        "dropped",   "inverted",   "metaspace_first", "removed",
+                                        "thousands", "unknown",    "metaspace_always"};
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char path[1024];
+        (void)snprintf(path, sizeof path, SOW_SOURCE_DIR "/tests/fixtures/tokenizers/%s.json", names[i]);
+        sow_tokenizer *tokenizer = load(path);
+        (void)snprintf(path, sizeof path, SOW_SOURCE_DIR "/tests/fixtures/tokenizers/%s.cases.jsonl", names[i]);
+        assert_int_equal(for_lines(path, core_row, tokenizer), 40);
+        sow_tokenizer_destroy(&tokenizer);
+    }
+}
+
 static void test_gpt2_core_gives_the_same_ids(void **state)
 {
     (void)state;
@@ -228,6 +274,7 @@ static void test_qwen2_5_bulk_gives_the_same_hashes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_fixtures_give_the_same_ids),
         cmocka_unit_test(test_gpt2_core_gives_the_same_ids),
         cmocka_unit_test(test_tinystories_core_gives_the_same_ids),
         cmocka_unit_test(test_llama3_core_gives_the_same_ids),
