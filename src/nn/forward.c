@@ -114,7 +114,9 @@ sow_code sow_forward_reserve(sow_forward *forward, int64_t n_positions, int64_t 
     SOW_FREE(&forward->scores);
     SOW_FREE(&forward->page_bases);
     forward->n_positions = 0;
-    SOW_TRY(SOW_ALLOC(&forward->scores, forward->threads * n_positions));
+    const sow_shape *shape = &forward->layout->shape;
+    const int64_t group = shape->n_heads / shape->n_kv_heads;
+    SOW_TRY(SOW_ALLOC(&forward->scores, forward->threads * group * n_positions));
     SOW_TRY(SOW_ALLOC(&forward->page_bases, forward->threads * (n_positions / SOW_PAGE)));
     forward->n_positions = n_positions;
     return SOW_OK;
@@ -221,39 +223,46 @@ static void store_rows(sow_forward *forward, const sow_replica *replica, sow_row
     }
 }
 
-static void attend_head(const sow_forward *forward, const sow_row *row, int64_t i, int64_t layer, int64_t head)
+/* `count` heads from `head` on, all of one KV head, of row i. */
+static void attend_heads(const sow_forward *forward, const sow_row *row, int64_t i, int64_t layer, int64_t head,
+                         int64_t count)
 {
     const sow_shape *shape = &forward->layout->shape;
     const int64_t dim = shape->head_dim, stride = forward->q_pad + 2 * forward->kv_pad;
-    const int64_t kv_head = head / (shape->n_heads / shape->n_kv_heads), n = row->position + 1;
+    const int64_t group = shape->n_heads / shape->n_kv_heads, n = row->position + 1;
     const int64_t thread = omp_get_thread_num();
     const float **bases = forward->page_bases + thread * (forward->n_positions / SOW_PAGE);
     for (int64_t p = 0; p * SOW_PAGE < n; p++)
-        bases[p] = sow_cache_base(&forward->cache, row->pages[p], layer, kv_head);
+        bases[p] = sow_cache_base(&forward->cache, row->pages[p], layer, head / group);
     forward->kernels->attention(&(sow_attention_args){
         .n_positions = n,
+        .n_queries = count,
         .head_dim = dim,
         .v_offset = SOW_PAGE * dim,
         .scale = (float)(1.0 / sqrt((double)dim)),
         .q = forward->qkv + i * stride + head * dim,
         .pages = bases,
-        .scores = forward->scores + thread * forward->n_positions,
+        .scores = forward->scores + thread * group * forward->n_positions,
         .out = forward->attended + (i * shape->n_heads + head) * dim,
     });
 }
 
+/* Heads of one KV head go together, unless there are too few of such groups to keep the threads busy. */
 static void attend_rows(sow_forward *forward, const sow_row *rows, int64_t m, int64_t layer)
 {
-    const int64_t n_heads = forward->layout->shape.n_heads, dim = forward->layout->shape.head_dim;
+    const sow_shape *shape = &forward->layout->shape;
+    const int64_t n_heads = shape->n_heads, dim = shape->head_dim;
+    const bool is_grouped = forward->threads == 1 || m * shape->n_kv_heads >= 4 * forward->threads;
+    const int64_t count = is_grouped ? n_heads / shape->n_kv_heads : 1, tasks = n_heads / count;
     int64_t n_positions = 0;
     for (int64_t i = 0; i < m; i++)
         n_positions += rows[i].position + 1;
-    const int64_t cost = n_positions / m * dim / 4; /* in vectors of 4 */
+    const int64_t cost = n_positions / m * dim * count / 4; /* in vectors of 4 */
 /* Rows of one prompt grow longer: dealt out one by one, each thread gets short and long ones. */
 #pragma omp parallel for schedule(static, 1)                                                                           \
-    num_threads(forward->threads) if (sow_forward_is_worth(forward, m * n_heads, cost))
-    for (int64_t j = 0; j < m * n_heads; j++)
-        attend_head(forward, &rows[j / n_heads], j / n_heads, layer, j % n_heads);
+    num_threads(forward->threads) if (sow_forward_is_worth(forward, m * tasks, cost))
+    for (int64_t j = 0; j < m * tasks; j++)
+        attend_heads(forward, &rows[j / tasks], j / tasks, layer, j % tasks * count, count);
     forward->flops += 4.0 * (double)n_positions * (double)dim * (double)n_heads;
     sow_phase_tick();
 }

@@ -87,7 +87,7 @@ typedef struct sow_forward {
     float *inner;             /* [max_rows][intermediate] */
     float *logits;            /* [SOW_LOGIT_ROWS][vocab_pad] */
     int64_t n_positions;      /* the scratch below has room for */
-    float *scores;            /* owned [threads][n_positions] */
+    float *scores;            /* owned [threads][heads per KV head][n_positions] */
     const float **page_bases; /* owned [threads][n_positions / 16] */
     double flops;             /* done since creation */
 } sow_forward;

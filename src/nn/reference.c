@@ -183,6 +183,8 @@ static sow_code judge_greedy(check *c, const entry *e, const sow_completion *com
 {
     const sow_json *ids = sow_json_get(e->node, "greedy_ids"), *margins = sow_json_get(e->node, "margins");
     const int64_t n = sow_json_size(ids);
+    if (margins != NULL && sow_json_size(margins) < n)
+        return bad_form(c, e->name, "margins", "a number for each of greedy_ids");
     for (int64_t i = 0; i < n; i++) {
         int64_t expected = -1, got = i < completion->n ? completion->ids[i] : -1;
         double margin = (double)INFINITY;
