@@ -1,0 +1,244 @@
+// NEEDS: train
+// SPDX-License-Identifier: Apache-2.0
+/* The ES update on one process: against a few lines that know nothing of blocks, granules and threads, and its guards. */
+#include "check.h"
+
+#include "sower/theta.h"
+
+enum { POPULATION = 6, GENERATION = 3 };
+
+typedef struct fixture {
+    sow_layout *layout;
+    sow_la *la;
+    sow_theta *theta;
+    bool *is_selected;
+    sow_noise_plan plan;
+    float coefficients[POPULATION];
+} fixture;
+
+static void begin_with(fixture *f, const char *noise, int64_t block, int64_t threads)
+{
+    sow_shape shape = {.family = "llama",
+                       .vocab_size = 300,
+                       .hidden_size = 72,
+                       .intermediate_size = 100,
+                       .n_layers = 2,
+                       .n_heads = 6,
+                       .n_kv_heads = 2,
+                       .head_dim = 12,
+                       .max_positions = 64,
+                       .rope_theta = 1e4,
+                       .rms_norm_eps = 1e-5,
+                       .rope_factor = 1,
+                       .is_tied = true,
+                       .has_qkv_bias = true,
+                       .has_o_bias = true,
+                       .bos = -1,
+                       .pad = -1};
+    memset(f, 0, sizeof *f);
+    CHECK_OK(sow_layout_create(&shape, &f->layout));
+    CHECK_OK(sow_la_create("exact", "auto", threads, &f->la));
+    CHECK_OK(sow_theta_create(NULL, f->la, f->layout, block, &f->theta));
+    CHECK_OK(SOW_ALLOC(&f->is_selected, f->layout->n_tensors));
+    for (int64_t k = 0; k < f->layout->n_tensors; k++) {
+        f->is_selected[k] = k != 3;
+        float *base = sow_theta_base(f->theta) + f->layout->tensors[k].offset;
+        for (int64_t i = 0; i < f->layout->tensors[k].rows * f->layout->tensors[k].cols; i++)
+            base[i] = (float)((i * 37 + k * 11) % 101 - 50) * 0.003f;
+    }
+    f->plan = (sow_noise_plan){.noise = sow_noise_find(noise), .seed = 5, .sigma = 0.1, .is_selected = f->is_selected};
+    for (int i = 0; i < POPULATION; i++)
+        f->coefficients[i] = (float)(i - 2) * 0.013f;
+    for (int g = GENERATION - 2; g < GENERATION; g++)
+        memcpy(sow_theta_buffer(f->theta, g), sow_theta_base(f->theta), (size_t)f->layout->n_elements * sizeof(float));
+    sow_theta_loaded(f->theta, GENERATION - 1);
+}
+
+static void end_with(fixture *f)
+{
+    SOW_FREE(&f->is_selected);
+    sow_theta_destroy(&f->theta);
+    sow_la_destroy(&f->la);
+    sow_layout_destroy(&f->layout);
+}
+
+static sow_step step_of(const fixture *f, sow_anchor anchor)
+{
+    return (sow_step){.generation = GENERATION,
+                      .population = POPULATION,
+                      .coefficients = f->coefficients,
+                      .anchor = anchor,
+                      .decay = anchor == SOW_ANCHOR_NONE ? 0.0f : 0.01f};
+}
+
+static void update(fixture *f, const sow_step *step)
+{
+    CHECK_OK(sow_theta_update(f->theta, &f->plan, step, true));
+    CHECK_OK(sow_theta_complete(f->theta, &f->plan, step));
+}
+
+/* theta' of one element, straight from the formula. */
+static float expected(float theta, float base, const float *noises, const sow_step *step)
+{
+    float acc = 0;
+    for (int i = 0; i < POPULATION; i++)
+        acc = fmaf(step->coefficients[i], noises[i], acc);
+    float delta = theta + acc - base;
+    if (step->anchor == SOW_ANCHOR_L2)
+        return base + (1.0f - step->decay) * delta;
+    if (step->anchor == SOW_ANCHOR_L1)
+        return base + copysignf(fmaxf(fabsf(delta) - step->decay, 0.0f), delta);
+    return theta + acc;
+}
+
+/* Compares all weights of the step with the formula, noise taken tensor by tensor in one piece. */
+static void compare(fixture *f, const sow_step *step)
+{
+    const float *base = sow_theta_base(f->theta), *was = sow_theta_buffer(f->theta, GENERATION - 1);
+    const float *is = sow_theta_buffer(f->theta, GENERATION);
+    const sow_kernels *kernels = sow_kernels_at(sow_kernels_count() - 1);
+    for (int64_t k = 0; k < f->layout->n_tensors; k++) {
+        const sow_tensor *tensor = &f->layout->tensors[k];
+        int64_t n = tensor->rows * tensor->cols;
+        float *noise = NULL;
+        CHECK_OK(SOW_ALLOC(&noise, n * POPULATION));
+        for (uint32_t i = 0; f->is_selected[k] && i < POPULATION; i++) {
+            sow_member_noise whose = sow_noise_of_member(i, f->plan.is_mirrored);
+            sow_place place = f->plan.noise->place(f->plan.seed, GENERATION, whose.member, (uint32_t)k);
+            kernels->noise(f->plan.noise->loop, place, 0, n, noise + i * n);
+            for (int64_t e = 0; e < n; e++)
+                noise[i * n + e] *= whose.sign;
+        }
+        for (int64_t e = 0; e < n; e++) {
+            float noises[POPULATION];
+            for (int i = 0; i < POPULATION; i++)
+                noises[i] = noise[i * n + e];
+            float want = expected(was[tensor->offset + e], base[tensor->offset + e], noises, step);
+            if (memcmp(&want, &is[tensor->offset + e], sizeof want) != 0)
+                fail_msg("%s[%lld]: %a, expected %a", tensor->name, (long long)e, (double)is[tensor->offset + e], (double)want);
+        }
+        SOW_FREE(&noise);
+    }
+}
+
+static void test_update_equals_the_formula_for_every_noise_and_anchor(void **state)
+{
+    (void)state;
+    for (int64_t i = 0; i < sow_noise_count(); i++)
+        for (int anchor = SOW_ANCHOR_NONE; anchor <= SOW_ANCHOR_L2; anchor++)
+            for (int mirrored = 0; mirrored < 2; mirrored++) {
+                fixture f;
+                begin_with(&f, sow_noise_at(i)->name, SOW_GRANULE, 2);
+                f.plan.is_mirrored = mirrored == 1;
+                sow_step step = step_of(&f, (sow_anchor)anchor);
+                update(&f, &step);
+                compare(&f, &step);
+                end_with(&f);
+            }
+}
+
+static void test_digest_depends_on_neither_blocks_nor_threads(void **state)
+{
+    (void)state;
+    sow_hash first = {0};
+    const int64_t blocks[] = {SOW_GRANULE, 2 * SOW_GRANULE, 64 * SOW_GRANULE};
+    for (int i = 0; i < 3; i++) {
+        fixture f;
+        begin_with(&f, "gaussian", blocks[i], i + 1);
+        sow_step step = step_of(&f, SOW_ANCHOR_NONE);
+        sow_hash before = sow_theta_digest(f.theta, GENERATION - 1);
+        update(&f, &step);
+        sow_hash digest = sow_theta_digest(f.theta, GENERATION);
+        assert_false(sow_hash_equal(before, digest));
+        first = i == 0 ? digest : first;
+        assert_true(sow_hash_equal(first, digest));
+        end_with(&f);
+    }
+}
+
+static void test_delta2_is_the_distance_from_the_base(void **state)
+{
+    (void)state;
+    fixture f;
+    begin_with(&f, "gaussian", SOW_GRANULE, 1);
+    sow_step step = step_of(&f, SOW_ANCHOR_NONE);
+    update(&f, &step);
+    double sum = 0;
+    for (int64_t i = 0; i < f.layout->n_elements; i++) {
+        double delta = (double)sow_theta_buffer(f.theta, GENERATION)[i] - (double)sow_theta_base(f.theta)[i];
+        sum += delta * delta;
+    }
+    assert_true(sum > 0);
+    CHECK_NEAR(sow_theta_delta2(f.theta, GENERATION), sum, 1e-12 * sum);
+    end_with(&f);
+}
+
+static void test_step_without_spread_leaves_theta(void **state)
+{
+    (void)state;
+    fixture f;
+    begin_with(&f, "gaussian", SOW_GRANULE, 1);
+    sow_step step = step_of(&f, SOW_ANCHOR_L2);
+    step.coefficients = NULL;
+    update(&f, &step);
+    assert_memory_equal(sow_theta_buffer(f.theta, GENERATION), sow_theta_buffer(f.theta, GENERATION - 1),
+                        (size_t)f.layout->n_elements * sizeof(float));
+    end_with(&f);
+}
+
+static void test_changed_memory_is_found(void **state)
+{
+    (void)state;
+    fixture f;
+    begin_with(&f, "gaussian", SOW_GRANULE, 1);
+    sow_step step = step_of(&f, SOW_ANCHOR_NONE);
+    update(&f, &step);
+    CHECK_OK(sow_theta_scrub(f.theta, GENERATION, 0, 1));
+    CHECK_OK(sow_theta_check_granule(f.theta, &f.plan, &step, 1));
+    sow_theta_buffer(f.theta, GENERATION)[SOW_GRANULE + 7] += 1e-6f;
+    CHECK_FAILS(sow_theta_scrub(f.theta, GENERATION, 0, 1), SOW_EBITS, "changed in memory");
+    CHECK_FAILS(sow_theta_check_granule(f.theta, &f.plan, &step, 1), SOW_EBITS, "computed again");
+    end_with(&f);
+}
+
+static void test_update_to_infinity_names_the_tensor(void **state)
+{
+    (void)state;
+    fixture f;
+    begin_with(&f, "gaussian", SOW_GRANULE, 1);
+    f.coefficients[0] = 3e38f;
+    f.coefficients[1] = 3e38f;
+    sow_step step = step_of(&f, SOW_ANCHOR_NONE);
+    CHECK_FAILS(sow_theta_update(f.theta, &f.plan, &step, true), SOW_ENUM, "alpha is too large");
+    end_with(&f);
+}
+
+static void test_read_of_an_old_generation_is_refused(void **state)
+{
+    (void)state;
+    fixture f;
+    begin_with(&f, "gaussian", SOW_GRANULE, 1);
+    assert_true(sow_theta_begin_read(f.theta, GENERATION - 1));
+    sow_theta_end_read(f.theta);
+    assert_false(sow_theta_begin_read(f.theta, GENERATION)); /* not yet whole */
+    sow_step step = step_of(&f, SOW_ANCHOR_NONE);
+    update(&f, &step);
+    assert_true(sow_theta_begin_read(f.theta, GENERATION - 1));
+    sow_theta_end_read(f.theta);
+    assert_false(sow_theta_begin_read(f.theta, GENERATION - 2)); /* overwritten */
+    end_with(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_update_equals_the_formula_for_every_noise_and_anchor),
+        cmocka_unit_test(test_digest_depends_on_neither_blocks_nor_threads),
+        cmocka_unit_test(test_delta2_is_the_distance_from_the_base),
+        cmocka_unit_test(test_step_without_spread_leaves_theta),
+        cmocka_unit_test(test_changed_memory_is_found),
+        cmocka_unit_test(test_update_to_infinity_names_the_tensor),
+        cmocka_unit_test(test_read_of_an_old_generation_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, check_live_zero);
+}
