@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Who is alive: pulses, silence, and the end of a silent rank.
  *
- * A rank shows life in two ways: a beat in its slot of the control window, with every call that listens, for its host; and a
- * pulse, a small message every quarter of the deadline, from workers to root and from root to all workers.  A process of this
- * host that is gone is seen at once; one that is stopped is silent. */
+ * A rank shows life in two ways: a beat in its slot of the control window, with every call that listens, for its
+ * host; and a pulse, a small message every quarter of the deadline, from workers to root and from root to all
+ * workers.  A process of this host that is gone is seen at once; one that is stopped is silent. */
 #include "par_impl.h"
+
+#include "sower/clock.h"
+#include "sower/log.h"
+#include "sower/phase.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -12,16 +16,13 @@
 #include <signal.h>
 #include <string.h>
 
-#include "sower/clock.h"
-#include "sower/log.h"
-#include "sower/phase.h"
-
-static const double LISTEN_S = 1e-3;      /* a tick listens at most this often */
-static const double LOOK_S = 0.02;        /* between two looks at a process */
-static const double LOOK_GAP_S = 5e-4;    /* between two looks at any: 20 us each, so a large host costs little more */
+static const double LISTEN_S = 1e-3;   /* a tick listens at most this often */
+static const double LOOK_S = 0.02;     /* between two looks at a process */
+static const double LOOK_GAP_S = 5e-4; /* between two looks at any: 20 us each, so a large host costs little more */
 static const double KILL_S = 5;
 static const double DEAF_SHARE = 1.0 / 8; /* of the deadline: who did not listen for so long was away */
 static const double ROOT_DEADLINES = 3;
+static const double GONE_GRACE_S = 0.2; /* for the last messages of a process that is gone */
 
 bool sow_world_is_gone(const sow_world *w, int rank)
 {
@@ -96,14 +97,16 @@ sow_code sow_par_show_life(sow_world *w, bool is_due)
     return SOW_OK;
 }
 
-/* A worker without root has nothing left to do.  What root had sent before it went is read first. */
+/* A worker without root has nothing left to do.  What root sent before it went may still lie in shared memory, and
+ * one look need not find it: so it is looked for during a moment, and read first. */
 static sow_code check_root(sow_world *w)
 {
     sow_peer *root = &w->peers[0];
     sow_par_note_beat(w, 0);
     if (sow_world_is_gone(w, 0)) {
-        SOW_TRY(sow_par_absorb(w));
-        if (sow_par_has_unread(w, 0))
+        if (w->root_gone_s == 0)
+            w->root_gone_s = w->listened_s;
+        if (w->listened_s - w->root_gone_s < GONE_GRACE_S || root->n_unread > 0)
             return SOW_OK;
         w->has_loss = true;
         return SOW_FAIL(SOW_ECOMM, "rank %d on %s: root's process %" PRId64 " is gone (phase %s)", w->rank,

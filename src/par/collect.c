@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Start-up collectives: nonblocking, polled, with a deadline.
  *
- * Each call has a number.  A rank shows in its slot, and in its pulses, which number it has reached; so whoever waits knows for
- * whom.  The deadline is silence: it runs while none of the ranks that are missing shows life, and a root that loads a large
- * file and ticks is waited for as long as it takes.  What timed out is never touched again: its request and buffers are left
- * to MPI and the world counts as broken. */
+ * Each call has a number.  A rank shows in its slot, and in its pulses, which number it has reached; so whoever waits
+ * knows for whom.  The deadline is silence: it runs while none of the ranks that are missing shows life, and a root
+ * that loads a large file and ticks is waited for as long as it takes.  What timed out is never touched again: its
+ * request and buffers are left to MPI and the world counts as broken. */
 #include "par_impl.h"
+
+#include "sower/alloc.h"
+#include "sower/clock.h"
+#include "sower/phase.h"
 
 #include <limits.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
-
-#include "sower/alloc.h"
-#include "sower/clock.h"
-#include "sower/phase.h"
 
 static const size_t CHUNK_BYTES = (size_t)64 << 20;
 static const double SPIN_S = 1e-3, SPIN_S_PER_BYTE = 4e-9; /* how long to poll without sleeping */
@@ -31,7 +31,7 @@ sow_code sow_par_enter(sow_world *w, const char *what)
 }
 
 /* The number `rank` has reached, as far as can be known from here. */
-static long long arrived_of(const sow_world *w, int rank)
+long long sow_par_arrived(const sow_world *w, int rank)
 {
     const sow_peer *p = &w->peers[rank];
     long long seen = p->slot != NULL ? atomic_load(&p->slot->arrived) : 0;
@@ -46,7 +46,7 @@ double sow_par_quiet_s(sow_world *w, sow_quiet *quiet, long long arrived)
         if (r == w->rank)
             continue;
         sow_par_note_beat(w, r);
-        bool is_missing = arrived_of(w, r) < arrived;
+        bool is_missing = sow_par_arrived(w, r) < arrived;
         n_missing += is_missing;
         /* root watches over all: while it waits too, a worker leaves the judgement to it */
         if ((is_missing || (r == 0 && p->slot == NULL)) && p->heard_s > quiet->life_s)
@@ -66,7 +66,7 @@ void sow_par_name_missing(sow_world *w, long long arrived, char *out, size_t out
     out[0] = '\0';
     for (int r = 0; r < w->size; r++) {
         bool is_known = w->peers[r].slot != NULL || w->rank == 0;
-        if (r == w->rank || !is_known || arrived_of(w, r) >= arrived || ++n > NAMED || used >= out_bytes)
+        if (r == w->rank || !is_known || sow_par_arrived(w, r) >= arrived || ++n > NAMED || used >= out_bytes)
             continue;
         int k = snprintf(out + used, out_bytes - used, "%srank %d on %s (phase %s%s)", n > 1 ? ", " : "", r,
                          w->peers[r].host, sow_phase_name(sow_world_phase_of(w, r)),

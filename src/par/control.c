@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Shared memory from MPI, and the control window: one slot per rank of a host, in which the others see its phase, its signs of
- * life and how far it has come, without a message and after its death too.
+/* Shared memory from MPI, and the control window: one slot per rank of a host, in which the others see its phase, its
+ * signs of life and how far it has come, without a message and after its death too.
  *
- * MPI keeps such memory in files, mostly on /dev/shm.  A file there takes its pages when they are touched, and touching one
- * when the file system is full is SIGBUS.  So the space is looked at before, which gives a clear message; and the pages are
- * taken at once with MADV_POPULATE_WRITE, which fails where a touch would kill (another job may have taken the space since). */
+ * MPI keeps such memory in files, mostly on /dev/shm.  A file there takes its pages when they are touched, and
+ * touching one when the file system is full is SIGBUS.  So the space is looked at before, which gives a clear
+ * message; and the pages are taken at once with MADV_POPULATE_WRITE, which fails where a touch would kill (another
+ * job may have taken the space since). */
 #include "par_impl.h"
+
+#include "sower/alloc.h"
+#include "sower/log.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -15,9 +19,6 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "sower/alloc.h"
-#include "sower/log.h"
-
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23 /* since Linux 5.14 */
 #endif
@@ -26,8 +27,9 @@ enum { LINE_BYTES = 64 };
 static const size_t STEP_BYTES = (size_t)64 << 20; /* taken between two signs of life */
 static const size_t EXTRA_BYTES = (size_t)1 << 20; /* for what MPI puts beside the data */
 
-/* Where MPI puts shared windows.  Open MPI can be told by a parameter, which mpirun hands on in the environment.  (MPI_T would
- * tell it also from a file of parameters, but takes 0.2 s; a wrong guess costs no more than the clear message.) */
+/* Where MPI puts shared windows.  Open MPI can be told by a parameter, which mpirun hands on in the environment.
+ * (MPI_T would tell it also from a file of parameters, but takes 0.2 s; a wrong guess costs no more than the clear
+ * message.) */
 static const char *find_folder(void)
 {
     const char *folder = getenv("OMPI_MCA_osc_sm_backing_directory");
@@ -44,7 +46,8 @@ sow_code sow_par_shared_space(const char *what, size_t bytes)
     uint64_t needed = bytes > SIZE_MAX - EXTRA_BYTES ? UINT64_MAX : (uint64_t)(bytes + EXTRA_BYTES);
     if (needed > bytes_free)
         return SOW_FAIL(SOW_ENOMEM,
-                        "%s: %" PRIu64 " bytes free, %" PRIu64 " needed for %s; free some, mount it larger, or put one rank on "
+                        "%s: %" PRIu64 " bytes free, %" PRIu64
+                        " needed for %s; free some, mount it larger, or put one rank on "
                         "a node",
                         folder, bytes_free, needed, what);
     return SOW_OK;
@@ -79,8 +82,8 @@ static sow_code take_pages(sow_world *w, MPI_Comm comm, unsigned char *data, siz
         unsigned char *here = (unsigned char *)start + at;
         if (madvise(here, step, MADV_POPULATE_WRITE) != 0) {
             if (errno != EINVAL && errno != ENOSYS)
-                return SOW_FAIL(SOW_ENOMEM, "shared memory: no space for %zu bytes of %s (%s)", bytes, what,
-                                strerror(errno));
+                return SOW_FAIL(SOW_ENOMEM, "%s: the space for %zu bytes of %s ran out while it was taken (%s)",
+                                find_folder(), bytes, what, strerror(errno));
             touch(here, step, page);
         }
         SOW_TRY(sow_world_pulse(w));

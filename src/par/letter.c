@@ -1,23 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Small messages, out and in.
  *
- * A letter is a buffer with its request.  Its memory is MPI's until the request is complete, and for ever if that never
- * happens: a letter to or from a rank that died is abandoned, neither touched again nor freed while the process lives.
+ * A letter is a buffer with its request.  Its memory is MPI's until the request is complete, and for ever if that
+ * never happens: a letter to or from a rank that died is abandoned, neither touched again nor freed while the process
+ * lives.
  *
  *   spare -> outgoing -> spare                     sow_world_send
  *   spare -> inbox (receiving, then done) -> spare  taken in by whoever listens, handed out by sow_world_poll
  *   outgoing, inbox -> abandoned                   of a lost rank, or half a message after the deadline
  *
- * Order: MPI matches the messages of one rank in the order of sending, so the inbox holds each rank's letters in order, and a
- * letter is handed out only when no earlier one of its rank is unfinished.  Open MPI copies up to 4,096 bytes, its header of 56
- * among them, into memory that outlives the sender; so a message of SOW_MESSAGE_BYTES arrives whole although its sender died
- * just after.  The request is complete only when the receiver has looked, so letters to a busy rank wait in `outgoing`. */
+ * Order: MPI matches the messages of one rank in the order of sending, so the inbox holds each rank's letters in
+ * order, and a letter is handed out only when no earlier one of its rank is unfinished.  Open MPI copies up to 4,096
+ * bytes, its header of 56 among them, into memory that outlives the sender; so a message of SOW_MESSAGE_BYTES arrives
+ * whole although its sender died just after.  The request is complete only when the receiver has looked, so letters
+ * to a busy rank wait in `outgoing`. */
 #include "par_impl.h"
-
-#include <string.h>
 
 #include "sower/alloc.h"
 #include "sower/log.h"
+
+#include <string.h>
 
 enum { AT_ONCE = 64, TESTED = 4 };      /* messages taken in, and letters out looked at, by one call */
 static const double GONE_GRACE_S = 0.2; /* for the rest of a message whose sender's process is gone */
@@ -87,7 +89,8 @@ sow_code sow_par_post(sow_world *w, int to, int tag, const void *data, size_t by
     return sow_par_flush(w);
 }
 
-/* A test of what cannot be complete yet may cost a turn of the scheduler, so only a few are made; who was tested goes to the end. */
+/* A test of what cannot be complete yet may cost a turn of the scheduler, so only a few are made; who was tested goes
+ * to the end. */
 sow_code sow_par_flush(sow_world *w)
 {
     for (int n = 0; n < TESTED && w->outgoing.first != NULL; n++) {
@@ -182,22 +185,18 @@ static sow_code sort_inbox(sow_world *w)
     return SOW_OK;
 }
 
+/* Open MPI's probe looks first and makes progress after: what has come is often found by the second. */
 sow_code sow_par_absorb(sow_world *w)
 {
-    for (int n = 0; n < AT_ONCE; n++) {
+    for (int n = 0, n_missed = 0; n < AT_ONCE && n_missed < 2; n++) {
         int has = 0;
         MPI_Status status;
         SOW_TRY_MPI(MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, w->comm, &has, &status));
-        if (!has)
-            break;
-        SOW_TRY(receive(w, &status));
+        n_missed += !has;
+        if (has)
+            SOW_TRY(receive(w, &status));
     }
     return w->inbox.first != NULL ? sort_inbox(w) : SOW_OK;
-}
-
-bool sow_par_has_unread(const sow_world *w, int from)
-{
-    return w->peers[from].n_unread > 0;
 }
 
 /* The first letter that is whole and has no unfinished one of its rank before it. */

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How the job is cut into nodes.
  *
- * A host is what shares memory; a node is a host, or every so many neighbours within one.  All ranks know all hosts, so each
- * computes the same cut.  Nodes are numbered by their first rank:
+ * A host is what shares memory; a node is a host, or every so many neighbours within one.  All ranks know all hosts,
+ * so each computes the same cut.  Nodes are numbered by their first rank:
  *
  *   rank     0 1 2 3 | 4 5 6      two hosts, two ranks per node
  *   node     0 0 1 1 | 2 2 3 */
 #include "par_impl.h"
 
-#include <math.h>
-#include <inttypes.h>
-
 #include "sower/alloc.h"
+
+#include <inttypes.h>
+#include <math.h>
 
 static bool is_same_node(const sow_world *w, int a, int b, int64_t per_node)
 {
@@ -57,8 +57,7 @@ static sow_code make_comms(sow_world *w)
         SOW_TRY_MPI(MPI_Comm_free(&w->leaders));
     SOW_TRY(sow_world_barrier(w)); /* what follows can only block: be here together */
     SOW_TRY_BLOCKING(w, "MPI_Comm_split", MPI_Comm_split(w->comm, node, w->rank, &w->node));
-    SOW_TRY_BLOCKING(w, "MPI_Comm_split",
-                     MPI_Comm_split(w->comm, is_leader ? 0 : MPI_UNDEFINED, w->rank, &w->leaders));
+    SOW_TRY_BLOCKING(w, "MPI_Comm_split", MPI_Comm_split(w->comm, is_leader ? 0 : MPI_UNDEFINED, w->rank, &w->leaders));
     return SOW_OK;
 }
 

@@ -8,18 +8,18 @@
  *   control.c  the host's control window           window.c   memory shared by a node
  *   agree.c    did one rank fail                   stop.c     how ranks leave
  *
- * Time.  Deadlines count silence heard while this rank listened: `own_s` is a clock that stands still while this rank was away
- * (stopped, or in a computation without ticks), so that whoever was deaf blames nobody. */
+ * Time.  Deadlines count silence heard while this rank listened: `own_s` is a clock that stands still while this rank
+ * was away (stopped, or in a computation without ticks), so that whoever was deaf blames nobody. */
 #ifndef SOWER_PAR_IMPL_H
 #define SOWER_PAR_IMPL_H
+
+#include "sower/window.h"
+#include "sower/world.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 
 #include <mpi.h>
-
-#include "sower/window.h"
-#include "sower/world.h"
 
 enum { SOW_HOST_BYTES = 64 };
 
@@ -66,15 +66,17 @@ typedef struct sow_queue {
 } sow_queue;
 
 struct sow_world {
-    MPI_Comm comm, ending; /* owned: duplicates of the world; `ending` carries nothing but the barrier of sow_world_stop */
-    MPI_Comm host;         /* owned: ranks that share memory; MPI_COMM_NULL in a world of one */
-    MPI_Comm node, leaders; /* owned: MPI_COMM_NULL before sow_world_cut; leaders also on all others */
+    /* Owned.  `ending` carries nothing but the barrier of sow_world_stop. */
+    MPI_Comm comm, ending; /* duplicates of the world */
+    MPI_Comm host;         /* ranks that share memory; MPI_COMM_NULL in a world of one */
+    MPI_Comm node;         /* MPI_COMM_NULL before sow_world_cut */
+    MPI_Comm leaders;      /* the first ranks of the nodes; MPI_COMM_NULL on all others */
     int rank, size;
     sow_peer *peers; /* owned: [size] */
     int n_here;      /* ranks on this host */
     double deadline_s;
 
-    int n_nodes;                               /* 0 before sow_world_cut */
+    int n_nodes;                                /* 0 before sow_world_cut */
     int *node_of, *node_offsets, *node_members; /* owned: [size], [n_nodes + 1], [size] */
 
     MPI_Win *shared; /* owned: every shared window ever made, freed by sow_world_stop */
@@ -92,7 +94,7 @@ struct sow_world {
     bool has_loss; /* somebody was lost: known here, or told by root */
 
     double own_s, listened_s; /* see above; sow_clock_now_s() of the last listening */
-    double look_due_s, pulsed_s;
+    double look_due_s, pulsed_s, root_gone_s;
 };
 
 /* Failures of MPI. */
@@ -104,7 +106,8 @@ sow_code sow_par_mpi_failed(int mpi_rc, const char *call, const char *file, int 
             return sow_par_mpi_failed(mpi_rc_, #call, __FILE__, __LINE__);                                             \
     } while (0)
 
-/* watch.c: a call that can only block.  When it has not returned in time, the process says so and leaves with `status`. */
+/* watch.c: a call that can only block.  When it has not returned in time, the process says so and leaves with
+ * `status`. */
 typedef struct sow_watch {
     pthread_t thread;
     pthread_mutex_t mutex;
@@ -113,7 +116,7 @@ typedef struct sow_watch {
     const char *call;
     double limit_s;
     int status;
-    const sow_world *world;  /* NULL before there is one */
+    const sow_world *world;    /* NULL before there is one */
     bool may_leave_after_loss; /* in MPI_Finalize: a rank that was killed in it would hold the others for ever */
 } sow_watch;
 void sow_par_watch_begin(sow_watch *watch, const sow_world *world, const char *call, double limit_s);
@@ -138,7 +141,8 @@ bool sow_par_process_is_gone(int64_t pid, int64_t started);
 
 /* collect.c */
 sow_code sow_par_enter(sow_world *world, const char *what);
-/* Until `request` is complete or nobody who is missing showed life for `limit_s`.  `bytes` says how long to wait without sleeping. */
+/* Until `request` is complete or nobody who is missing showed life for `limit_s`.  `bytes` says how long to wait
+ * without sleeping. */
 sow_code sow_par_wait(sow_world *world, MPI_Request *request, const char *what, size_t bytes);
 sow_code sow_par_gather_all(sow_world *world, const void *mine, size_t bytes, void *out);
 /* Seconds since a rank that has not arrived at `arrived` showed life, or one arrived, or the first call; starts as
@@ -148,13 +152,13 @@ typedef struct sow_quiet {
     int n_missing;
 } sow_quiet;
 double sow_par_quiet_s(sow_world *world, sow_quiet *quiet, long long arrived);
+long long sow_par_arrived(const sow_world *world, int rank);
 void sow_par_name_missing(sow_world *world, long long arrived, char *out, size_t out_bytes);
 
 /* letter.c */
 sow_code sow_par_post(sow_world *world, int to, int tag, const void *data, size_t bytes);
 sow_code sow_par_flush(sow_world *world);  /* takes back letters that are out */
 sow_code sow_par_absorb(sow_world *world); /* takes in what has come, pulses included */
-bool sow_par_has_unread(const sow_world *world, int from);
 void sow_par_abandon(sow_world *world, int rank);
 void sow_par_free_letters(sow_world *world);
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Is a process of this host gone?
  *
- * /proc/PID/stat tells: no such file, or state Z or X.  A process that is stopped (T) or waits for a disk (D) is not gone, only
- * silent.  The leader of a killed process turns to Z while its other threads may still run for a moment, so a zombie counts
- * from the moment on when its threads are no more than one: only then can it write no more into shared memory.  The start time
- * tells a process from a later one that was given the same number. */
+ * /proc/PID/stat tells: no such file, or state Z or X.  A process that is stopped (T) or waits for a disk (D) is not
+ * gone, only silent.  The leader of a killed process turns to Z while its other threads may still run for a moment,
+ * so a zombie counts from the moment on when its threads are no more than one: only then can it write no more into
+ * shared memory.  The start time tells a process from a later one that was given the same number. */
 #include "par_impl.h"
 
 #include <errno.h>

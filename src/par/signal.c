@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What this process was asked to do from outside.
  *
- * SIGUSR1, SIGTERM and SIGINT are recorded and nothing more; whoever computes asks sow_world_signal() between units.  The last
- * two outrank the first.  A second SIGINT a second later ends the process: a person at a terminal means it (mpirun and the
- * terminal may both pass on one key, hence the second).  SIGPIPE is ignored: a reader of stdout that went away is an error of
- * write(), reported like any other, and not a rank that vanishes without a word.
+ * SIGUSR1, SIGTERM and SIGINT are recorded and nothing more; whoever computes asks sow_world_signal() between units.
+ * The last two outrank the first.  A second SIGINT a second later ends the process: a person at a terminal means it
+ * (mpirun and the terminal may both pass on one key, hence the second).  SIGPIPE is ignored: a reader of stdout that
+ * went away is an error of write(), reported like any other, and not a rank that vanishes without a word.
  *
  * Installed before MPI_Init, so that no signal is fatal meanwhile, and again after it, because MPICH takes SIGUSR1. */
 #include "par_impl.h"

@@ -5,19 +5,19 @@
  *   somebody was lost, or is gone  -> flush and _exit(status): MPI_Finalize can hang
  *   this rank failed and others go on, or the ranks lost touch -> MPI_Abort(status): the job ends
  *
- * "Arrive" is a nonblocking barrier of its own communicator, so that it can meet no other collective; it is waited for as long
- * as those who are missing show life.  A rank that failed alone waits for it only shortly. */
+ * "Arrive" is a nonblocking barrier of its own communicator, so that it can meet no other collective; it is waited
+ * for as long as those who are missing show life.  A rank that failed alone waits for it only shortly. */
 #include "par_impl.h"
-
-#include <stdio.h>
-#include <unistd.h>
 
 #include "sower/clock.h"
 #include "sower/log.h"
 
+#include <stdio.h>
+#include <unistd.h>
+
 typedef enum outcome { TOGETHER, WITHOUT_SOME, TIMED_OUT } outcome;
 
-static const double ALONE_S = 2, ABORT_S = 10, REST_S = 1e-3, LAST_WORDS_S = 0.05, DEADLINES = 3;
+static const double ALONE_S = 2, ABORT_S = 10, REST_S = 1e-3, LAST_WORDS_S = 1, DEADLINES = 3;
 enum { EXIT_RESUBMIT = 75 };
 
 static void leave_now(int status) __attribute__((noreturn));
@@ -52,15 +52,26 @@ static bool somebody_is_gone(const sow_world *w)
     return is_gone;
 }
 
-/* Root tells the survivors that the end is one without MPI_Finalize, and gives what is under way a moment to leave. */
+/* Whether leaving now could take a message away: root goes last, a worker when root has taken what it sent. */
+static bool is_awaited(const sow_world *w)
+{
+    if (w->rank != 0)
+        return w->outgoing.first != NULL && w->peers[0].is_alive && !sow_world_is_gone(w, 0);
+    bool is_awaited = false;
+    for (int r = 1; r < w->size; r++)
+        is_awaited =
+            is_awaited || (w->peers[r].is_alive && sow_par_arrived(w, r) < SOW_ENDED && !sow_world_is_gone(w, r));
+    return is_awaited;
+}
+
+/* Root tells the survivors that the end is one without MPI_Finalize, they tell root that they have come to it. */
 static void say_last_words(sow_world *w)
 {
-    sow_code rc = w->rank == 0 ? sow_par_show_life(w, true) : SOW_OK;
-    for (double begun = sow_clock_now_s(); rc == SOW_OK && sow_clock_now_s() - begun < LAST_WORDS_S;) {
-        rc = sow_par_listen(w);
-        if (w->outgoing.first == NULL)
-            break;
+    double begun = sow_clock_now_s();
+    sow_code rc = sow_par_show_life(w, true);
+    while (rc == SOW_OK && is_awaited(w) && sow_clock_now_s() - begun < LAST_WORDS_S) {
         sow_clock_sleep_s(REST_S);
+        rc = sow_par_listen(w);
     }
 }
 

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A limit on calls of MPI that can only block.
  *
- * MPI_Init, MPI_Comm_split, MPI_Win_allocate_shared, MPI_Finalize and their like cannot be polled.  A thread of its own waits on
- * a condition variable; when the call has not returned in time, it names the call and leaves with _exit, because no other way
- * out is left.  The thread takes no signals and makes no call of MPI. */
+ * MPI_Init, MPI_Comm_split, MPI_Win_allocate_shared, MPI_Finalize and their like cannot be polled.  A thread of its
+ * own waits on a condition variable; when the call has not returned in time, it names the call and leaves with _exit,
+ * because no other way out is left.  The thread takes no signals and makes no call of MPI. */
 #include "par_impl.h"
+
+#include "sower/clock.h"
+#include "sower/log.h"
 
 #include <signal.h>
 #include <stdio.h>
 #include <time.h>
 #include <unistd.h>
-
-#include "sower/clock.h"
-#include "sower/log.h"
 
 enum { LOOKS_PER_S = 10 };
 static const double LOSS_GRACE_S = 2; /* ranks that have finished go too, and we are about to: not at once */

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Memory shared by the ranks of a node.
  *
- * The first rank of a node allocates all of it.  MPI_Win_free is collective and would wait for a rank that is lost, so a window
- * that is destroyed is only forgotten: MPI gets it back in sow_world_stop, when all ranks are there, and the system when the
- * process ends.  A rank alone on its node needs no MPI and no /dev/shm: its window is memory of its own. */
+ * The first rank of a node allocates all of it.  MPI_Win_free is collective and would wait for a rank that is lost,
+ * so a window that is destroyed is only forgotten: MPI gets it back in sow_world_stop, when all ranks are there, and
+ * the system when the process ends.  A rank alone on its node needs no MPI and no /dev/shm: its window is memory of
+ * its own. */
 #include "par_impl.h"
+
+#include "sower/alloc.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
-
-#include "sower/alloc.h"
 
 struct sow_window {
     void *data; /* borrowed from MPI, or mapped by us */

@@ -2,14 +2,14 @@
 /* Start of the job's ranks, and who and where they are. */
 #include "par_impl.h"
 
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
-
 #include "sower/alloc.h"
 #include "sower/clock.h"
 #include "sower/log.h"
 #include "sower/phase.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
 
 static const double START_DEADLINE_S = 60; /* until sow_world_cut says otherwise */
 

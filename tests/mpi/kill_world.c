@@ -2,7 +2,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One way to die per run: kill_world SCENARIO, driven by kill_world.sh, which says what must come out.
  *
- * Under mpirun --enable-recovery the exit status tells nothing, so root (or the last to know) prints "verdict: pass". */
+ * Under mpirun --enable-recovery the exit status tells nothing, so root (or the last to know) prints "verdict: pass".
+ */
+#include "sower/clock.h"
+#include "sower/error.h"
+#include "sower/phase.h"
+#include "sower/window.h"
+#include "sower/world.h"
+
 #include <math.h>
 #include <pthread.h>
 #include <signal.h>
@@ -11,12 +18,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-
-#include "sower/clock.h"
-#include "sower/error.h"
-#include "sower/phase.h"
-#include "sower/window.h"
-#include "sower/world.h"
 
 enum { TASK = 1, RESULT, STOP, WINDOW_OK, N_TASKS = 400, FATAL_TASK = 10 };
 static const double DEADLINE_S = 1;
@@ -54,9 +55,8 @@ typedef struct way {
 } way;
 
 static const way ways[] = {
-    {"killed", false, 8, SIGKILL, true},    {"answered", true, 8, SIGKILL, true},
-    {"middle", true, 4000, SIGKILL, true},  {"crashed", false, 8, SIGSEGV, true},
-    {"stopped", false, 8, SIGSTOP, false},  {"mute", false, 8, 0, false},
+    {"killed", false, 8, SIGKILL, true},  {"answered", true, 8, SIGKILL, true},  {"middle", true, 4000, SIGKILL, true},
+    {"crashed", false, 8, SIGSEGV, true}, {"stopped", false, 8, SIGSTOP, false}, {"mute", false, 8, 0, false},
 };
 
 static void die(const way *w)

@@ -8,17 +8,18 @@
  *    "calls": [{"call": "Isend", "tag": 7, "messages": 12, "bytes": 288, "largest": 24}, ...],
  *    "trace": [["Isend", peer, tag, bytes], ...]}                                  in order of time
  *
- * Counted is what the calling rank gives away: the payload of a send or put, its own part of a collective (root's for a
- * broadcast or scatter, 0 for those who only receive).  Get and its like count what they bring.  Collectives have tag -1, and
- * peer is their root or -1; the ranks are those of the call's communicator.  Shared windows count their bytes as "Win_...",
- * to show that they are made, not that bytes travel.  Files and neighbourhood collectives are not counted.  Written when MPI ends or the process does, _exit included.  It knows
- * nothing of the program it counts. */
-#include <mpi.h>
+ * Counted is what the calling rank gives away: the payload of a send or put, its own part of a collective (root's for
+ * a broadcast or scatter, 0 for those who only receive).  Get and its like count what they bring.  Collectives have
+ * tag -1, and peer is their root or -1; the ranks are those of the call's communicator.  Shared windows count their
+ * bytes as "Win_...", to show that they are made, not that bytes travel.  Files and neighbourhood collectives are not
+ * counted.  Written when MPI ends or the process does, _exit included.  It knows nothing of the program it counts. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include <mpi.h>
 
 typedef struct event {
     const char *call;
@@ -86,8 +87,7 @@ static void write_out(void)
         return;
     (void)fprintf(f, "{\"rank\": %d, \"size\": %d, \"lost\": %zu, \"calls\": [", my_rank, n_ranks, n_lost);
     for (size_t i = 0; i < n_lines; i++)
-        (void)fprintf(f,
-                      "%s{\"call\": \"%s\", \"tag\": %d, \"messages\": %lld, \"bytes\": %lld, \"largest\": %lld}",
+        (void)fprintf(f, "%s{\"call\": \"%s\", \"tag\": %d, \"messages\": %lld, \"bytes\": %lld, \"largest\": %lld}",
                       i > 0 ? ", " : "", lines[i].call, lines[i].tag, lines[i].messages, lines[i].bytes,
                       lines[i].largest);
     (void)fprintf(f, "], \"trace\": [");
@@ -241,7 +241,8 @@ REDUCE(Reduce, NONE, NONE) REDUCE(Ireduce, REQ_P, REQ_A)
     int MPI_##name(const void *b, void *o, int n, MPI_Datatype t, MPI_Op op, MPI_Comm c P)                             \
     { note(#name, -1, -1, size_of(n, t)); return PMPI_##name(b, o, n, t, op, c A); }
 ALLREDUCE(Allreduce, NONE, NONE) ALLREDUCE(Iallreduce, REQ_P, REQ_A)
-ALLREDUCE(Scan, NONE, NONE) ALLREDUCE(Iscan, REQ_P, REQ_A) ALLREDUCE(Exscan, NONE, NONE) ALLREDUCE(Iexscan, REQ_P, REQ_A)
+ALLREDUCE(Scan, NONE, NONE) ALLREDUCE(Iscan, REQ_P, REQ_A)
+ALLREDUCE(Exscan, NONE, NONE) ALLREDUCE(Iexscan, REQ_P, REQ_A)
 
 #define REDUCE_SCATTER(name, P, A)                                                                                     \
     int MPI_##name(const void *b, void *o, const int n[], MPI_Datatype t, MPI_Op op, MPI_Comm c P)                     \
@@ -321,7 +322,8 @@ ALLTOALLW(Alltoallw, NONE, NONE) ALLTOALLW(Ialltoallw, REQ_P, REQ_A)
 #define RMA(name, buffer, P, A)                                                                                        \
     int MPI_##name(buffer *b, int n, MPI_Datatype t, int to, MPI_Aint at, int m, MPI_Datatype u, MPI_Win w P)          \
     { note(#name, to, -1, size_of(n, t)); return PMPI_##name(b, n, t, to, at, m, u, w A); }
-RMA(Put, const void, NONE, NONE) RMA(Rput, const void, REQ_P, REQ_A) RMA(Get, void, NONE, NONE) RMA(Rget, void, REQ_P, REQ_A)
+RMA(Put, const void, NONE, NONE) RMA(Rput, const void, REQ_P, REQ_A)
+RMA(Get, void, NONE, NONE) RMA(Rget, void, REQ_P, REQ_A)
 #define ACCUMULATE(name, P, A)                                                                                         \
     int MPI_##name(const void *b, int n, MPI_Datatype t, int to, MPI_Aint at, int m, MPI_Datatype u, MPI_Op op,        \
                    MPI_Win w P)                                                                                        \

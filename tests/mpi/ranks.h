@@ -3,7 +3,7 @@
 #ifndef SOWER_TESTS_RANKS_H
 #define SOWER_TESTS_RANKS_H
 
-#include "../check.h"
+#include "check.h"
 
 #include "sower/clock.h"
 #include "sower/world.h"

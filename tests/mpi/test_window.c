@@ -4,9 +4,9 @@
 /* Memory of a node: seen by its ranks, by no others, and refused where there is no room. */
 #include "ranks.h"
 
-#include <stdatomic.h>
-
 #include "sower/window.h"
+
+#include <stdatomic.h>
 
 static int me, size;
 

@@ -4,9 +4,9 @@
 /* The star: messages between root and workers in a sealed world, and what ranks see of each other. */
 #include "ranks.h"
 
-#include <signal.h>
-
 #include "sower/phase.h"
+
+#include <signal.h>
 
 enum { ECHO = 1, STOP = 2, HOLD = 3 };
 
