@@ -103,7 +103,6 @@ static sow_code read_line(sow_ledger *l, const sow_json *json, const char *text,
     int64_t want = l->n + 1, generation = -1;
     const char *chain_at = strstr(text, ", \"chain\"");
     sow_hash digest, chain, expected = {0};
-    SOW_TRY(grow(l, capacity));
     if (!sow_json_to_int(sow_json_get(json, "generation"), &generation) || generation != want)
         return SOW_FAIL(SOW_EFORMAT, "%s:%lld: generation: %lld, expected %lld", l->path, (long long)want + 1,
                         (long long)generation, (long long)want);
@@ -111,6 +110,7 @@ static sow_code read_line(sow_ledger *l, const sow_json *json, const char *text,
     if (sow_json_size(fitness) != l->population || sow_json_kind_of(fitness) != SOW_JSON_ARRAY)
         return SOW_FAIL(SOW_EFORMAT, "%s:%lld: generation %lld: has %lld fitnesses, expected %lld", l->path, (long long)want + 1,
                         (long long)want, (long long)sow_json_size(fitness), (long long)l->population);
+    SOW_TRY(grow(l, capacity)); /* not before: the header alone may claim anything */
     for (int64_t i = 0; i < l->population; i++)
         if (!parse_fitness(sow_json_at(fitness, i), &l->fitness[l->n * l->population + i]))
             return SOW_FAIL(SOW_EFORMAT, "%s:%lld: generation %lld: fitness %lld is not a finite C99 hexadecimal number", l->path,
