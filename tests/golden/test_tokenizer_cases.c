@@ -3,8 +3,8 @@
 /* Tokenizers against Hugging Face's own library: ids, ids with special tokens, and decoded text of tricky cases, and
  * the count and FNV-1a 64 hash of the ids of 4,988 real texts.
  *
- * The cases of real tokenizers lie in ../shared/tokenizer_cases, those of small ones, which have the parts that the real
- * ones lack, in tests/fixtures/tokenizers (tests/golden/make_tokenizer_fixtures.py, tokenizers 0.23.3). */
+ * The cases of real tokenizers lie in ../shared/tokenizer_cases, those of small ones, which have the parts that the
+ * real ones lack, in tests/fixtures/tokenizers (tests/golden/make_tokenizer_fixtures.py, tokenizers 0.23.3). */
 #include "check.h"
 
 #include "sower/file.h"

@@ -1,7 +1,7 @@
 // NEEDS: nn text la base
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The tokenizer inside SmolLM2's GGUF against what Hugging Face's library (transformers, reading the same file) makes of 50
- * tricky texts.
+/* The tokenizer inside SmolLM2's GGUF against what Hugging Face's library (transformers, reading the same file) makes
+ * of 50 tricky texts.
  *
  *     SOWER_TEST_SMOLLM2=.../smollm2.gguf    the file; the cases: ../shared/tokenizer_cases/smollm2.core.jsonl */
 #include "check.h"
