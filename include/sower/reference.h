@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Comparison with a reference: logits, greedy tokens and log-probabilities that another program recorded for a model.
  *
- * Needs: engine, tokenizer, json.  Threads: call from the first thread.  Ranks: knows none.  One code for `sower check` and for the
- * golden tests.
+ * Needs: engine, tokenizer, json.  Threads: call from the first thread.  Ranks: knows none.  One code for `sower check`
+ * and for the golden tests.
  *
  * The reference is a JSON object with any of the keys below; others are ignored.
  *
  *     "logits": ENTRY   "rows": [ENTRY...]   "prompts": [ENTRY...]   "continuations": [{...}...]
  *
- * An ENTRY names a prompt by "ids", or by "prompt" or "text" if there are none (with both, the tokenizer must give the ids), and has
- * any of
+ * An ENTRY names a prompt by "ids", or by "prompt" or "text" if there are none (with both, the tokenizer must give
+ * the ids), and has any of
  *
  *     "values"                     logits of the whole vocabulary after the prompt
  *     "top_ids", "top_logits"      some of these logits
  *     "mean_nll"                   minus the mean log-probability of the prompt's tokens but the first
- *     "greedy_ids", "margins"      tokens by greedy decoding, the end token among them; the lead of each over the second
+ *     "greedy_ids", "margins"      greedy tokens with the end token; the lead of each over the second
  *     "logprobs"                   log-probabilities of greedy_ids
  *     "answer", "answer_logprob"   a text, and the log-probability of it and the model's (first) end token
  *
@@ -66,8 +66,8 @@ typedef struct sow_reference_args {
     void *context;
 } sow_reference_args;
 
-/* Compares everything.  *out_wrong: the wrong values of all parts.  SOW_EFORMAT if the reference has nothing to compare or is
- * not of this form. */
+/* Compares everything.  *out_wrong: the wrong values of all parts.  SOW_EFORMAT if the reference has nothing to compare
+ * or is not of this form. */
 SOW_NODISCARD sow_code sow_reference_check(const sow_reference_args *args, int64_t *out_wrong);
 
 #endif

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The cache of keys and values in pages of 16 positions (after vLLM's paged attention, Kwon et al. 2023, arXiv 2309.06180).
+/* The cache of keys and values in pages of 16 positions (after vLLM's paged attention, Kwon et al. 2023, arXiv
+ * 2309.06180).
  *
- *     page   layer 0: head 0: K [head_dim][16]  V [16][head_dim]     A page has 16 positions of all layers and KV heads.
- *                     head 1: ...                                    A sequence is a list of pages; sequences with the same
- *            layer 1: ...                                            beginning list the same pages, counted in `uses`.
+ *     page   layer 0: head 0: K [head_dim][16]  V [16][head_dim]    A page has 16 positions of all layers and KV
+ *                     head 1: ...                                   heads.  A sequence is a list of pages; sequences
+ *            layer 1: ...                                           with the same beginning list the same pages,
+ *                                                                   counted in `uses`.
  *
- * K is transposed so that the scores of 16 positions are 16 lanes; V is not, so that a sum over positions has the head dimension
- * in its lanes (design: Numerics 4). */
+ * K is transposed so that the scores of 16 positions are 16 lanes; V is not, so that a sum over positions has the
+ * head dimension in its lanes (design: Numerics 4). */
 #include "nn_impl.h"
 
 #include "sower/alloc.h"

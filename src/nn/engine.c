@@ -7,10 +7,10 @@
  *         forward  all these rows
  *         take     the rows of logits: each gives a next token, or ends its item and frees its slot
  *
- * Prefix sharing: the item admitted last leaves its full pages of known tokens in place until the next one has been admitted and
- * has listed those that it begins with too.  So a beginning that all prompts have, a prompt repeated G times and a question with
- * four endings are each computed once, by one rule.  The rows that fill a shared page are fed no later than the rows that read it
- * (items are fed in order), and the forward pass stores before it reads. */
+ * Prefix sharing: the item admitted last leaves its full pages of known tokens in place until the next one has been
+ * admitted and has listed those that it begins with too.  So a beginning that all prompts have, a prompt repeated G
+ * times and a question with four endings are each computed once, by one rule.  The rows that fill a shared page are
+ * fed no later than the rows that read it (items are fed in order), and the forward pass stores before it reads. */
 #include "nn_impl.h"
 
 #include "sower/alloc.h"

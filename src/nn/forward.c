@@ -9,14 +9,15 @@
  *                   x += W_down (silu(W_gate norm(x)) * W_up norm(x))
  *     logits = W_head norm(x)                   only rows that want them
  *
- * All keys and values of a layer are stored before the first of its queries is answered, so that rows of a prompt and rows that
- * read a shared beginning may go through together.  In the last layer, rows that want no logits end once K and V are stored.
+ * All keys and values of a layer are stored before the first of its queries is answered, so that rows of a prompt and
+ * rows that read a shared beginning may go through together.  In the last layer, rows that want no logits end once K
+ * and V are stored.
  *
- * A state whose squares overflow would leave its norm as zeros, and the logits finite and wrong; so the states are checked too,
- * once before the last attention and once at the end.
+ * A state whose squares overflow would leave its norm as zeros, and the logits finite and wrong; so the states are
+ * checked too, once before the last attention and once at the end.
  *
- * Bits: a row's result depends on the weights and the tokens of its sequence up to it; every kernel works on a row (or a head of a
- * row) by itself, and threads only share out rows, heads and outputs. */
+ * Bits: a row's result depends on the weights and the tokens of its sequence up to it; every kernel works on a row
+ * (or a head of a row) by itself, and threads only share out rows, heads and outputs. */
 #include "nn_impl.h"
 
 #include "sower/alloc.h"
@@ -295,7 +296,8 @@ static void run_gate(sow_forward *forward, int64_t m)
     }
 }
 
-/* One layer; `normed` holds the normed input and gets that of the next layer (or of the head).  Returns how many rows go on. */
+/* One layer; `normed` holds the normed input and gets that of the next layer (or of the head).  Returns how many rows
+ * go on. */
 static int64_t run_layer(sow_forward *forward, const sow_replica *replica, sow_row *rows, int64_t m, int64_t layer)
 {
     const sow_shape *shape = &forward->layout->shape;

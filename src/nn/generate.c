@@ -4,8 +4,8 @@
  *     EOS       a token of the model's list             LENGTH    max_new tokens
  *     STOP      the stop string, over tokens            CONTEXT   prompt and completion fill the model's context
  *
- * The stop string is looked for in the bytes of the completion with Knuth, Morris and Pratt's automaton: a completion keeps one
- * number (how much of the stop string its bytes end with), so the string may begin and end inside tokens. */
+ * The stop string is looked for in the bytes of the completion with Knuth, Morris and Pratt's automaton: a completion
+ * keeps one number (how much of the stop string its bytes end with), so the string may begin and end inside tokens. */
 #include "nn_impl.h"
 
 #include "sower/alloc.h"

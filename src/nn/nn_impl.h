@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the computing half of this layer shares: rotation tables, the paged cache, the forward pass, and the loop that feeds
- * sequences through it.
+/* What the computing half of this layer shares: rotation tables, the paged cache, the forward pass, and the loop that
+ * feeds sequences through it.
  *
  *     engine (run: admits, feeds, takes)  ->  forward (rows of tokens -> logits)  ->  cache, rope, replica
  *     generate, score: what to feed, and what to take from a row of logits
@@ -13,8 +13,8 @@
 
 /* Functions of this layer alone; the elementary functions are here for their test. */
 
-/* replica.c: the weights of a kind in a layer (-1: outside layers), NULL if the shape has none.  Weights of Q, K, V lie one
- * behind the other, as do GATE and UP, and their biases: each is one packed tensor of padded outputs. */
+/* replica.c: the weights of a kind in a layer (-1: outside layers), NULL if the shape has none.  Weights of Q, K, V
+ * lie one behind the other, as do GATE and UP, and their biases: each is one packed tensor of padded outputs. */
 const void *sow_replica_find(const sow_replica *replica, sow_tensor_kind kind, int64_t layer);
 
 /* rope.c: exp, log, sine and cosine in double by our own polynomials; the same bits with every libc. */
@@ -97,9 +97,9 @@ void sow_forward_fini(sow_forward *forward);
 SOW_NODISCARD sow_code sow_forward_reserve(sow_forward *forward, int64_t n_positions, int64_t n_pages);
 /* Bytes of the arrays of a forward pass without rope and cache; floats of `block` of it. */
 int64_t sow_forward_floats(const sow_layout *layout, int64_t max_rows);
-/* Feeds *n_rows rows (<= max_rows): K and V of each go to its pages.  Rows of one sequence may be there together, positions in
- * any order.  Afterwards rows[0 .. *n_rows) are those that want logits or overflow, in their order, and their last states are
- * ready. */
+/* Feeds *n_rows rows (<= max_rows): K and V of each go to its pages.  Rows of one sequence may be there together,
+ * positions in any order.  Afterwards rows[0 .. *n_rows) are those that want logits or overflow, in their order, and
+ * their last states are ready. */
 void sow_forward_run(sow_forward *forward, const sow_replica *replica, sow_row *rows, int64_t *n_rows);
 /* Logits of rows first .. first + n - 1 (n <= SOW_LOGIT_ROWS) of those, in forward->logits, vocab_pad apart. */
 void sow_forward_logits(sow_forward *forward, const sow_replica *replica, int64_t first, int64_t n);
@@ -108,11 +108,10 @@ bool sow_forward_is_worth(const sow_forward *forward, int64_t n, int64_t cost);
 
 /* engine.c: what to feed of an item, and what to do with the rows of logits it wanted. */
 typedef struct sow_feed {
-    const int32_t *ids; /* known tokens, fed in order */
-    int64_t n;          /* 0: nothing to do for this item */
-    int64_t
-        first_wanted; /* logits are wanted from this position on; also the first that may not come from another's pages */
-    int64_t n_positions; /* most that may be fed, with those that `take` returns */
+    const int32_t *ids;   /* known tokens, fed in order */
+    int64_t n;            /* 0: nothing to do for this item */
+    int64_t first_wanted; /* logits are wanted from this position on; those before may come from another's pages */
+    int64_t n_positions;  /* most that may be fed, with those that `take` returns */
 } sow_feed;
 
 typedef struct sow_logit_row {
@@ -126,8 +125,8 @@ typedef struct sow_logit_row {
 typedef struct sow_source {
     int64_t n_items, first_row; /* messages name row first_row + item */
     sow_feed (*feed)(void *context, int64_t item);
-    /* Called for each wanted row, for rows of one forward pass concurrently.  After an item's last known token: the token to
-     * feed next, or -1 if the item is done. */
+    /* Called for each wanted row, for rows of one forward pass concurrently.  After an item's last known token: the
+     * token to feed next, or -1 if the item is done. */
     int32_t (*take)(void *context, const sow_logit_row *row);
     void *context;
 } sow_source;
@@ -167,13 +166,14 @@ struct sow_engine {
 
 /* Feeds all items through the model, up to `batch` of them together. */
 SOW_NODISCARD sow_code sow_engine_run(sow_engine *engine, const sow_replica *replica, const sow_source *source);
-/* SOW_EARG naming row `row` if an id is outside the vocabulary or there are less than 1 or more than the context holds. */
+/* SOW_EARG naming row `row` if an id is outside the vocabulary or there are less than 1 or more than the context
+ * holds. */
 SOW_NODISCARD sow_code sow_engine_check_ids(const sow_engine *engine, int64_t row, const int32_t *ids, int64_t n);
 /* Natural logarithm of the probability of `id` at temperature 1, in float32: l - max - log(sum exp(l - max)). */
 float sow_engine_logprob(const sow_engine *engine, const sow_logit_row *row, int32_t id);
 
-/* sample.c: draws an id with probability softmax(logits / temperature) through integers; `scratch` [n].  `random` are 64 random
- * bits. */
+/* sample.c: draws an id with probability softmax(logits / temperature) through integers; `scratch` [n].  `random` are
+ * 64 random bits. */
 int32_t sow_sample(const sow_kernels *kernels, int64_t n, const float *logits, float max, double temperature,
                    uint64_t random, float *scratch);
 /* The 64 random bits of a prompt's token. */

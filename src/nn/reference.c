@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Comparison with a recorded reference: read the entries, run everything the engine has to compute in three batches (logits,
- * greedy decoding, scores), and judge each value. */
+/* Comparison with a recorded reference: read the entries, run everything the engine has to compute in three batches
+ * (logits, greedy decoding, scores), and judge each value. */
 #include "sower/reference.h"
 
 #include "nn_impl.h"
@@ -44,7 +44,8 @@ sow_tolerances sow_tolerances_default(void)
     return (sow_tolerances){.logit = 2e-4, .logprob = 2e-4, .margin = 5e-3};
 }
 
-/* Counts one comparison; `deviation` NAN is wrong.  The first wrong value is remembered, until then the largest deviation. */
+/* Counts one comparison; `deviation` NAN is wrong.  The first wrong value is remembered, until then the largest
+ * deviation. */
 static void judge(check *c, sow_reference_kind kind, const char *name, int64_t index, double got, double expected,
                   double tolerance)
 {

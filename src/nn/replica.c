@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A replica is one block of memory.  Tensors lie in it by layer and kind, so that Q, K, V (and GATE, UP, and their biases) follow
- * each other and the forward pass multiplies by all of them at once:
+/* A replica is one block of memory.  Tensors lie in it by layer and kind, so that Q, K, V (and GATE, UP, and their
+ * biases) follow each other and the forward pass multiplies by all of them at once:
  *
  *     EMBED FINAL_NORM LM_HEAD | layer 0: INPUT_NORM Q K V O Q_BIAS K_BIAS V_BIAS ... GATE UP DOWN ... | layer 1: ...
  *
- * Every tensor is padded to whole panels (matrices by rows, vectors by elements), and a panel is a multiple of 64 bytes, so
- * neighbours touch.  The padding is zero. */
+ * Every tensor is padded to whole panels (matrices by rows, vectors by elements), and a panel is a multiple of 64
+ * bytes, so neighbours touch.  The padding is zero. */
 #include "nn_impl.h"
 
 #include "sower/alloc.h"

@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Rotary position embedding (Su et al. 2021, arXiv 2104.09864): one table of cosines and sines for all layers and heads.
+/* Rotary position embedding (Su et al. 2021, arXiv 2104.09864): one table of cosines and sines for all layers and
+ * heads.
  *
  *     angle(p, i) = p * frequency_i,   frequency_i = theta^(-2i / head_dim),   i < head_dim / 2
  *
- * computed in double and rounded once to float32.  Everything here is made of + - * / in a fixed order: a libc's own exp or sin may
- * differ from another's in the last bit, and then the table, the logits and the ledger would. */
+ * computed in double and rounded once to float32.  Everything here is made of + - * / in a fixed order: a libc's own
+ * exp or sin may differ from another's in the last bit, and then the table, the logits and the ledger would. */
 #include "nn_impl.h"
 
 #include "sower/alloc.h"
 
 #include <math.h>
 
-/* ln 2 and pi / 2 in parts (as in fdlibm): the first has trailing zeros, so that its product with a small integer is exact. */
+/* ln 2 and pi / 2 in parts (as in fdlibm): the first has trailing zeros, so that its product with a small integer is
+ * exact. */
 static const double LN2_HIGH = 6.93147180369123816490e-01, LN2_LOW = 1.90821492927058770002e-10;
 static const double HALF_PI_1 = 1.57079632673412561417e+00, HALF_PI_2 = 6.07710050630396597660e-11,
                     HALF_PI_3 = 2.02226624879595063154e-21;

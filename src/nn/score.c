@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Scoring: the log-probabilities of given tokens, and the logits of one sequence.  A token is judged by the logits of the position
- * before it, so the last token of an item is not fed, and positions before the last of the context may come from the pages of the
- * item before: the endings of one question compute the question once. */
+/* Scoring: the log-probabilities of given tokens, and the logits of one sequence.  A token is judged by the logits of
+ * the position before it, so the last token of an item is not fed, and positions before the last of the context may
+ * come from the pages of the item before: the endings of one question compute the question once. */
 #include "nn_impl.h"
 
 #include <string.h>

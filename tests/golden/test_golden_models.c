@@ -1,10 +1,13 @@
 // NEEDS: nn text la base
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Real models against what transformers computed for them in float64: logits and log-probabilities within 2e-4, greedy tokens equal
- * up to the first margin under 5e-3.  And that the comparison can fail: a wrong rms eps, RoPE base or scaling is seen.
+/* Real models against what transformers computed for them in float64: logits and log-probabilities within 2e-4,
+ * greedy tokens equal up to the first margin under 5e-3.  And that the comparison can fail: a wrong rms eps, RoPE base
+ * or scaling is seen.
  *
- *     random-llama  committed, tests/golden/make_random_llama.py       sprout    models/sprout, ../shared/golden
- *     tinystories   ../shared/models                                   SmolLM2   $SOWER_TEST_SMOLLM2 (a .gguf), ../shared/golden */
+ *     random-llama   committed, made by tests/golden/make_random_llama.py
+ *     sprout         models/sprout, ../shared/golden
+ *     tinystories    ../shared/models
+ *     SmolLM2        $SOWER_TEST_SMOLLM2 (a .gguf), ../shared/golden */
 #include "check.h"
 
 #include "sower/file.h"
@@ -145,7 +148,7 @@ static void test_sprout_with_a_wrong_shape_is_seen(void **state)
     assert_true(compare(SPROUT, reference, wrong_base).wrong > 100);
 }
 
-/* The reference beside the tinystories model is JSON lines of another form: each becomes a prompt and a continuation. */
+/* The reference of tinystories is JSON lines of another form: each becomes a prompt and a continuation. */
 static void add_story(sow_line *line, const sow_json *story, bool is_prompt)
 {
     const sow_json *ids = sow_json_get(story, "prompt_ids"), *top = sow_json_get(story, "first_step_top5");

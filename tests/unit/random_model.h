@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Random models of odd shapes for the tests of the computing half of `nn`, and a plain twin of the forward pass in double. */
+/* Random models of odd shapes for the tests of the computing half of `nn`, and a plain twin of the forward pass in
+ * double. */
 #ifndef SOWER_TESTS_RANDOM_MODEL_H
 #define SOWER_TESTS_RANDOM_MODEL_H
 
@@ -11,22 +12,26 @@
 /* clang-format off */
 static const sow_shape random_shapes[] = {
     /* tied, no bias, head dimension 12 */
-    {.family = "llama", .vocab_size = 61, .hidden_size = 48, .intermediate_size = 80, .n_layers = 2, .n_heads = 4, .n_kv_heads = 4,
-     .head_dim = 12, .max_positions = 96, .rope_theta = 10000.0, .rms_norm_eps = 1e-5, .rope_factor = 1.0, .is_tied = true,
-     .bos = -1, .pad = -1},
+    {.family = "llama", .vocab_size = 61, .hidden_size = 48, .intermediate_size = 80, .n_layers = 2,
+     .n_heads = 4, .n_kv_heads = 4, .head_dim = 12, .max_positions = 96,
+     .rope_theta = 10000.0, .rms_norm_eps = 1e-5, .rope_factor = 1.0,
+     .is_tied = true, .bos = -1, .pad = -1},
     /* grouped queries, head dimension 24 that is not hidden / heads, untied, all biases, stretched RoPE */
-    {.family = "llama", .vocab_size = 130, .hidden_size = 40, .intermediate_size = 72, .n_layers = 3, .n_heads = 6, .n_kv_heads = 2,
-     .head_dim = 24, .max_positions = 160, .rope_theta = 500000.0, .rms_norm_eps = 1e-6, .rope_factor = 8.0,
-     .rope_low_freq_factor = 1.0, .rope_high_freq_factor = 4.0, .rope_original_positions = 64, .has_qkv_bias = true,
-     .has_o_bias = true, .has_mlp_bias = true, .bos = -1, .pad = -1},
+    {.family = "llama", .vocab_size = 130, .hidden_size = 40, .intermediate_size = 72, .n_layers = 3,
+     .n_heads = 6, .n_kv_heads = 2, .head_dim = 24, .max_positions = 160,
+     .rope_theta = 500000.0, .rms_norm_eps = 1e-6, .rope_factor = 8.0,
+     .rope_low_freq_factor = 1.0, .rope_high_freq_factor = 4.0, .rope_original_positions = 64,
+     .has_qkv_bias = true, .has_o_bias = true, .has_mlp_bias = true, .bos = -1, .pad = -1},
     /* one KV head, biases of q, k, v only (Qwen2), one layer */
-    {.family = "qwen2", .vocab_size = 257, .hidden_size = 64, .intermediate_size = 32, .n_layers = 1, .n_heads = 4, .n_kv_heads = 1,
-     .head_dim = 16, .max_positions = 64, .rope_theta = 1e6, .rms_norm_eps = 1e-6, .rope_factor = 1.0, .is_tied = true,
-     .has_qkv_bias = true, .bos = -1, .pad = -1},
+    {.family = "qwen2", .vocab_size = 257, .hidden_size = 64, .intermediate_size = 32, .n_layers = 1,
+     .n_heads = 4, .n_kv_heads = 1, .head_dim = 16, .max_positions = 64,
+     .rope_theta = 1e6, .rms_norm_eps = 1e-6, .rope_factor = 1.0,
+     .is_tied = true, .has_qkv_bias = true, .bos = -1, .pad = -1},
     /* norms of q and k (Qwen3) */
-    {.family = "qwen3", .vocab_size = 96, .hidden_size = 64, .intermediate_size = 100, .n_layers = 2, .n_heads = 4, .n_kv_heads = 2,
-     .head_dim = 32, .max_positions = 64, .rope_theta = 1e6, .rms_norm_eps = 1e-6, .rope_factor = 1.0, .has_qk_norm = true,
-     .bos = -1, .pad = -1},
+    {.family = "qwen3", .vocab_size = 96, .hidden_size = 64, .intermediate_size = 100, .n_layers = 2,
+     .n_heads = 4, .n_kv_heads = 2, .head_dim = 32, .max_positions = 64,
+     .rope_theta = 1e6, .rms_norm_eps = 1e-6, .rope_factor = 1.0,
+     .has_qk_norm = true, .bos = -1, .pad = -1},
 };
 /* clang-format on */
 enum { N_RANDOM_SHAPES = sizeof random_shapes / sizeof random_shapes[0] };
@@ -88,7 +93,7 @@ static inline void random_ids(uint32_t seed, int64_t vocab, int64_t n, int32_t *
 
 /* The plain twin: one sequence, all positions at once, double, libm, from theta as it is. */
 
-enum { PLAIN_WIDE = 512, PLAIN_LONG = 160 };
+enum { PLAIN_WIDE = 512, PLAIN_LONG = 256 };
 
 static inline const float *plain_tensor(const sow_layout *layout, const float *theta, sow_tensor_kind kind, int layer)
 {
@@ -136,71 +141,98 @@ static inline void plain_rope(const sow_shape *s, int64_t position, double *x)
     }
 }
 
+/* A sequence in the making: the residual stream, queries, keys and values of every position. */
+typedef struct plain_state {
+    const sow_layout *layout;
+    const float *theta;
+    double x[PLAIN_LONG][PLAIN_WIDE], q[PLAIN_LONG][PLAIN_WIDE], k[PLAIN_LONG][PLAIN_WIDE], v[PLAIN_LONG][PLAIN_WIDE];
+} plain_state;
+
+#define PLAIN(kind, layer) plain_tensor(p->layout, p->theta, SOW_TENSOR_##kind, layer)
+
+static inline void plain_heads(const sow_shape *s, int64_t n_heads, const float *norm, int64_t position, double *heads)
+{
+    for (int64_t i = 0; i < n_heads; i++, heads += s->head_dim) {
+        if (norm != NULL)
+            plain_norm(s->head_dim, heads, norm, s->rms_norm_eps, heads);
+        plain_rope(s, position, heads);
+    }
+}
+
+static inline void plain_qkv(plain_state *p, int l, int64_t t)
+{
+    const sow_shape *s = &p->layout->shape;
+    double h[PLAIN_WIDE];
+    plain_norm(s->hidden_size, p->x[t], PLAIN(INPUT_NORM, l), s->rms_norm_eps, h);
+    plain_linear(s->n_heads * s->head_dim, s->hidden_size, h, PLAIN(Q, l), PLAIN(Q_BIAS, l), p->q[t]);
+    plain_linear(s->n_kv_heads * s->head_dim, s->hidden_size, h, PLAIN(K, l), PLAIN(K_BIAS, l), p->k[t]);
+    plain_linear(s->n_kv_heads * s->head_dim, s->hidden_size, h, PLAIN(V, l), PLAIN(V_BIAS, l), p->v[t]);
+    plain_heads(s, s->n_heads, PLAIN(Q_NORM, l), t, p->q[t]);
+    plain_heads(s, s->n_kv_heads, PLAIN(K_NORM, l), t, p->k[t]);
+}
+
+/* One head's attention over positions 0 .. t. */
+static inline void plain_attend(const plain_state *p, int64_t t, int64_t head, double *out)
+{
+    const sow_shape *s = &p->layout->shape;
+    const int64_t dim = s->head_dim, kv = head / (s->n_heads / s->n_kv_heads) * dim;
+    double score[PLAIN_LONG], sum = 0.0;
+    for (int64_t i = 0; i <= t; i++) {
+        score[i] = 0.0;
+        for (int64_t d = 0; d < dim; d++)
+            score[i] += p->q[t][head * dim + d] * p->k[i][kv + d] / sqrt((double)dim);
+        sum += score[i] = exp(score[i]);
+    }
+    for (int64_t d = 0; d < dim; d++) {
+        out[d] = 0.0;
+        for (int64_t i = 0; i <= t; i++)
+            out[d] += score[i] / sum * p->v[i][kv + d];
+    }
+}
+
+static inline void plain_rest(plain_state *p, int l, int64_t t)
+{
+    const sow_shape *s = &p->layout->shape;
+    double h[PLAIN_WIDE], a[PLAIN_WIDE], b[PLAIN_WIDE];
+    for (int64_t i = 0; i < s->n_heads; i++)
+        plain_attend(p, t, i, a + i * s->head_dim);
+    plain_linear(s->hidden_size, s->n_heads * s->head_dim, a, PLAIN(O, l), PLAIN(O_BIAS, l), h);
+    for (int64_t i = 0; i < s->hidden_size; i++)
+        p->x[t][i] += h[i];
+    plain_norm(s->hidden_size, p->x[t], PLAIN(POST_NORM, l), s->rms_norm_eps, h);
+    plain_linear(s->intermediate_size, s->hidden_size, h, PLAIN(GATE, l), PLAIN(GATE_BIAS, l), a);
+    plain_linear(s->intermediate_size, s->hidden_size, h, PLAIN(UP, l), PLAIN(UP_BIAS, l), b);
+    for (int64_t i = 0; i < s->intermediate_size; i++)
+        a[i] = a[i] / (1.0 + exp(-a[i])) * b[i];
+    plain_linear(s->hidden_size, s->intermediate_size, a, PLAIN(DOWN, l), PLAIN(DOWN_BIAS, l), h);
+    for (int64_t i = 0; i < s->hidden_size; i++)
+        p->x[t][i] += h[i];
+}
+
 /* Logits of every position: out [n][vocab]. */
 static inline void plain_forward(const sow_layout *layout, const float *theta, const int32_t *ids, int64_t n,
                                  double *out)
 {
-    static double x[PLAIN_LONG][PLAIN_WIDE], q[PLAIN_LONG][PLAIN_WIDE], k[PLAIN_LONG][PLAIN_WIDE],
-        v[PLAIN_LONG][PLAIN_WIDE];
+    static plain_state state;
+    plain_state *p = &state;
     const sow_shape *s = &layout->shape;
-    const int64_t dim = s->head_dim, nq = s->n_heads * dim, nkv = s->n_kv_heads * dim, inner = s->intermediate_size;
-    double h[PLAIN_WIDE], a[PLAIN_WIDE], b[PLAIN_WIDE], score[PLAIN_LONG];
-#define W(kind, layer) plain_tensor(layout, theta, SOW_TENSOR_##kind, layer)
+    double h[PLAIN_WIDE];
+    p->layout = layout;
+    p->theta = theta;
     for (int64_t t = 0; t < n; t++)
         for (int64_t i = 0; i < s->hidden_size; i++)
-            x[t][i] = (double)W(EMBED, -1)[ids[t] * s->hidden_size + i];
+            p->x[t][i] = (double)PLAIN(EMBED, -1)[ids[t] * s->hidden_size + i];
     for (int l = 0; l < (int)s->n_layers; l++) {
-        for (int64_t t = 0; t < n; t++) {
-            plain_norm(s->hidden_size, x[t], W(INPUT_NORM, l), s->rms_norm_eps, h);
-            plain_linear(nq, s->hidden_size, h, W(Q, l), W(Q_BIAS, l), q[t]);
-            plain_linear(nkv, s->hidden_size, h, W(K, l), W(K_BIAS, l), k[t]);
-            plain_linear(nkv, s->hidden_size, h, W(V, l), W(V_BIAS, l), v[t]);
-            for (int64_t i = 0; i < s->n_heads; i++) {
-                if (s->has_qk_norm)
-                    plain_norm(dim, q[t] + i * dim, W(Q_NORM, l), s->rms_norm_eps, q[t] + i * dim);
-                plain_rope(s, t, q[t] + i * dim);
-            }
-            for (int64_t i = 0; i < s->n_kv_heads; i++) {
-                if (s->has_qk_norm)
-                    plain_norm(dim, k[t] + i * dim, W(K_NORM, l), s->rms_norm_eps, k[t] + i * dim);
-                plain_rope(s, t, k[t] + i * dim);
-            }
-        }
-        for (int64_t t = 0; t < n; t++) {
-            for (int64_t i = 0; i < s->n_heads; i++) {
-                const int64_t kv = i / (s->n_heads / s->n_kv_heads) * dim;
-                double sum = 0.0;
-                for (int64_t p = 0; p <= t; p++) {
-                    score[p] = 0.0;
-                    for (int64_t d = 0; d < dim; d++)
-                        score[p] += q[t][i * dim + d] * k[p][kv + d] / sqrt((double)dim);
-                    sum += score[p] = exp(score[p]);
-                }
-                for (int64_t d = 0; d < dim; d++) {
-                    a[i * dim + d] = 0.0;
-                    for (int64_t p = 0; p <= t; p++)
-                        a[i * dim + d] += score[p] / sum * v[p][kv + d];
-                }
-            }
-            plain_linear(s->hidden_size, nq, a, W(O, l), W(O_BIAS, l), h);
-            for (int64_t i = 0; i < s->hidden_size; i++)
-                x[t][i] += h[i];
-            plain_norm(s->hidden_size, x[t], W(POST_NORM, l), s->rms_norm_eps, h);
-            plain_linear(inner, s->hidden_size, h, W(GATE, l), W(GATE_BIAS, l), a);
-            plain_linear(inner, s->hidden_size, h, W(UP, l), W(UP_BIAS, l), b);
-            for (int64_t i = 0; i < inner; i++)
-                a[i] = a[i] / (1.0 + exp(-a[i])) * b[i];
-            plain_linear(s->hidden_size, inner, a, W(DOWN, l), W(DOWN_BIAS, l), h);
-            for (int64_t i = 0; i < s->hidden_size; i++)
-                x[t][i] += h[i];
-        }
+        for (int64_t t = 0; t < n; t++)
+            plain_qkv(p, l, t);
+        for (int64_t t = 0; t < n; t++)
+            plain_rest(p, l, t);
     }
+    const float *head = s->is_tied ? PLAIN(EMBED, -1) : PLAIN(LM_HEAD, -1);
     for (int64_t t = 0; t < n; t++) {
-        plain_norm(s->hidden_size, x[t], W(FINAL_NORM, -1), s->rms_norm_eps, h);
-        plain_linear(s->vocab_size, s->hidden_size, h, s->is_tied ? W(EMBED, -1) : W(LM_HEAD, -1), NULL,
-                     out + t * s->vocab_size);
+        plain_norm(s->hidden_size, p->x[t], PLAIN(FINAL_NORM, -1), s->rms_norm_eps, h);
+        plain_linear(s->vocab_size, s->hidden_size, h, head, NULL, out + t * s->vocab_size);
     }
-#undef W
 }
 
 #endif

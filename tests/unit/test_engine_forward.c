@@ -111,12 +111,35 @@ static void test_logits_on_every_kernel_and_thread_count_are_equal_bits(void **s
     }
 }
 
+/* Wide and long enough that every loop over threads is really shared out. */
+static void test_logits_of_a_wide_shape_on_other_thread_counts_are_equal_bits(void **state)
+{
+    (void)state;
+    enum { LONG = 300, WIDE_VOCAB = 3000, LAST = 40 };
+    static float first[LAST * WIDE_VOCAB], other[LAST * WIDE_VOCAB];
+    sow_shape shape = random_shapes[1];
+    int32_t ids[LONG];
+    shape.vocab_size = WIDE_VOCAB;
+    shape.hidden_size = 192;
+    shape.intermediate_size = 260;
+    shape.max_positions = 512;
+    random_ids(12, WIDE_VOCAB, LONG, ids);
+    for (int threads = 1; threads <= 4; threads++) {
+        random_model m = random_model_open(&shape, "auto", threads, SOW_FP16);
+        read_logits(&m, 2, ids, LONG, LAST, threads == 1 ? first : other);
+        if (threads > 1)
+            assert_memory_equal(other, first, sizeof first);
+        random_model_close(&m);
+    }
+}
+
 /* More known tokens than one forward pass takes. */
 static void test_logits_of_a_long_prompt_are_near_the_plain_twin(void **state)
 {
     (void)state;
-    enum { LONG = 150 };
+    enum { LONG = 250 }; /* a pass of an engine of batch 1 takes 225 */
     sow_shape shape = random_shapes[1];
+    shape.max_positions = 256;
     const int64_t vocab = shape.vocab_size;
     random_model m = random_model_open(&shape, "auto", 2, SOW_F32);
     static double expected[LONG * 130];
@@ -157,6 +180,7 @@ int main(void)
         cmocka_unit_test(test_logits_of_16_bit_weights_are_those_of_rounded_weights),
         cmocka_unit_test(test_logits_by_prefill_and_token_by_token_are_equal_bits),
         cmocka_unit_test(test_logits_on_every_kernel_and_thread_count_are_equal_bits),
+        cmocka_unit_test(test_logits_of_a_wide_shape_on_other_thread_counts_are_equal_bits),
         cmocka_unit_test(test_logits_of_a_long_prompt_are_near_the_plain_twin),
         cmocka_unit_test(test_logits_when_arguments_are_wrong_then_fail),
     };

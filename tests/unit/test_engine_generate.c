@@ -1,6 +1,7 @@
 // NEEDS: nn la base
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Batched generation: the same completions whatever the batch, the order, the sharing, the threads; and every way to end. */
+/* Batched generation: the same completions whatever the batch, the order, the sharing, the threads; and every way to
+ * end. */
 #include "random_model.h"
 
 enum { N_PROMPTS = 37, MAX_NEW = 20, LONGEST = 60 };
@@ -114,7 +115,10 @@ static void check_shape(const sow_shape *shape, double temperature)
         }
     }
     random_model_close(&m);
-    random_model three = random_model_open(shape, "plain", 3, SOW_FP16);
+    /* Three threads and another kernel: the plain one for the smallest shape only, it is slow. */
+    const int64_t last = sow_kernels_count() - 1;
+    const sow_kernels *kernels = sow_kernels_at(shape->vocab_size < 64 || last == 0 ? last : 1);
+    random_model three = random_model_open(shape, kernels->name, 3, SOW_FP16);
     answer(&three, &p, 8, N_PROMPTS, temperature, &other);
     assert_same(&one, &other);
     random_model_close(&three);

@@ -1,6 +1,7 @@
 // NEEDS: nn la base
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Memory of the engine: none is taken after the first unit, its bound holds, and any failed allocation is a clean error. */
+/* Memory of the engine: none is taken after the first unit, its bound holds, and any failed allocation is a clean
+ * error. */
 #include "random_model.h"
 
 enum { N = 30 };

@@ -1,6 +1,7 @@
 // NEEDS: nn la base
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Drawing through integers: the distribution is softmax's, edges are exact, and a draw is a pure function of its place. */
+/* Drawing through integers: the distribution is softmax's, edges are exact, and a draw is a pure function of its
+ * place. */
 #include "../../src/nn/nn_impl.h"
 #include "random_model.h"
 
@@ -8,9 +9,10 @@ enum { V = 40 };
 
 static int32_t draw(int64_t n, const float *logits, double temperature, uint64_t random)
 {
-    const sow_kernels *kernels = NULL;
+    static const sow_kernels *kernels = NULL;
     float scratch[1024], max = logits[0];
-    CHECK_OK(sow_kernels_find("auto", &kernels));
+    if (kernels == NULL)
+        CHECK_OK(sow_kernels_find("auto", &kernels));
     for (int64_t i = 1; i < n; i++)
         max = logits[i] > max ? logits[i] : max;
     return sow_sample(kernels, n, logits, max, temperature, random, scratch);

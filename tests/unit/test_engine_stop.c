@@ -1,6 +1,7 @@
 // NEEDS: nn text la base
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Stop strings: generation ends with the token whose bytes complete the string, wherever in tokens it begins and ends. */
+/* Stop strings: generation ends with the token whose bytes complete the string, wherever in tokens it begins and
+ * ends. */
 #include "random_model.h"
 
 #include "sower/tokenizer.h"

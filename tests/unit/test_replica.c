@@ -170,7 +170,7 @@ static void test_choose_type_of_names_and_auto_then_as_documented(void **state)
     random_model_close(&m);
 }
 
-/* Sigma 1e-3 on weights near 0.3: fp16 keeps the noise, bf16 much less of it, float32 nearly all; norms stay float32. */
+/* Sigma 1e-3 on weights near 0.3: fp16 keeps the noise, bf16 much less of it, float32 nearly all. */
 static void test_correlation_by_type_is_what_rounding_leaves(void **state)
 {
     (void)state;
