@@ -23,11 +23,11 @@ build() {
     say "building"
     # shellcheck disable=SC2086 # a list of packages
     need_packages $packages_build
-    cmake -S . -B build/quickstart -G Ninja -DCMAKE_BUILD_TYPE=Release -DSOW_TESTS=OFF >build-quickstart.log 2>&1 &&
-        cmake --build build/quickstart >>build-quickstart.log 2>&1 || {
+    if ! { cmake -S . -B build/quickstart -G Ninja -DCMAKE_BUILD_TYPE=Release -DSOW_TESTS=OFF &&
+        cmake --build build/quickstart; } >build-quickstart.log 2>&1; then
         tail -n 20 build-quickstart.log >&2
         return 1
-    }
+    fi
     rm -f build-quickstart.log
 }
 

@@ -68,14 +68,21 @@ random_combinations() { # N SEED
     done
 }
 
+build_other() { # NAME CMAKE-ARGUMENTS...
+    local name=$1
+    shift
+    if ! { cmake -S . -B "build/$name" -G Ninja -DSOW_WERROR=ON -DSOW_TESTS=OFF "$@" && cmake --build "build/$name"; } \
+        >"$scratch/$name.log" 2>&1; then
+        tail "$scratch/$name.log"
+        fail "the build with $name"
+    fi
+}
+
 other_builds() {
     local mpich=build/mpich/sower
-    cmake -S . -B build/clang -G Ninja -DCMAKE_C_COMPILER=clang -DSOW_WERROR=ON -DSOW_TESTS=OFF >"$scratch/clang.log" 2>&1 &&
-        cmake --build build/clang >>"$scratch/clang.log" 2>&1 || { tail "$scratch/clang.log"; fail "the build with clang"; }
+    build_other clang -DCMAKE_C_COMPILER=clang
     SOWER_BIN=build/clang/sower variant reference 2 --set run.threads=1
-    cmake -S . -B build/mpich -G Ninja -DMPI_C_COMPILER=mpicc.mpich -DMPIEXEC_EXECUTABLE=/usr/bin/mpiexec.mpich -DSOW_WERROR=ON \
-        -DSOW_TESTS=OFF >"$scratch/mpich.log" 2>&1 &&
-        cmake --build build/mpich >>"$scratch/mpich.log" 2>&1 || { tail "$scratch/mpich.log"; fail "the build with MPICH"; }
+    build_other mpich -DMPI_C_COMPILER=mpicc.mpich -DMPIEXEC_EXECUTABLE=/usr/bin/mpiexec.mpich
     MPIRUN=mpiexec.mpich SOWER_BIN=$mpich variant reference 1 --set run.threads=2
     MPIRUN=mpiexec.mpich SOWER_BIN=$mpich variant reference 2 --set run.threads=1
     MPIRUN=mpiexec.mpich SOWER_BIN=$mpich variant reference 3 --set run.threads=1 --set run.ranks_per_node=2
