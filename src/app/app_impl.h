@@ -132,4 +132,29 @@ SOW_NODISCARD sow_code sow_app_weights(sow_model *model, float **out);
 /* A tokenizer of a model, or of a bare tokenizer.json (path of a file whose name ends so). */
 SOW_NODISCARD sow_code sow_app_tokenizer(const char *path, sow_tokenizer **out);
 
+/* ---- A model on all ranks of a job (app_shared.c) ---- */
+
+struct sow_window;
+
+/* Root reads, everyone receives; the weights lie once per node. */
+typedef struct sow_shared {
+    sow_world *world; /* borrowed */
+    sow_options options;
+    sow_model *model;   /* owned; root only */
+    sow_layout *layout; /* owned */
+    char *tokenizer;    /* owned */
+    size_t tokenizer_bytes;
+    char *file; /* owned; of task.file, NULL: none */
+    size_t file_bytes;
+    char chat[32]; /* format of generate.chat; "": prompts as they are */
+    sow_la *la;    /* owned */
+    sow_type type;
+    struct sow_window *window; /* owned */
+    float *theta;              /* in the window */
+} sow_shared;
+
+/* Collective.  options: root only.  Start with {0}; fini in any case. */
+SOW_NODISCARD sow_code sow_shared_open(sow_world *world, const char *path, const sow_options *options, sow_shared *out);
+void sow_shared_fini(sow_shared *shared);
+
 #endif

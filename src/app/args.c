@@ -6,6 +6,7 @@
 
 #include <getopt.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -105,12 +106,26 @@ static sow_code take_flag(sow_app *app, const sow_command *command, int code)
     return SOW_OK;
 }
 
+/* Whether people look at stdout.  Open MPI gives its ranks a terminal of its own, whatever mpirun writes to: then it is the
+ * parent's that counts. */
+static bool is_terminal(void)
+{
+    char path[64], target[64] = "";
+    if (isatty(STDOUT_FILENO) != 1)
+        return false;
+    if (getenv("OMPI_COMM_WORLD_RANK") == NULL)
+        return true;
+    (void)snprintf(path, sizeof path, "/proc/%ld/fd/1", (long)getppid());
+    ssize_t n = readlink(path, target, sizeof target - 1);
+    return n > 0 && (strncmp(target, "/dev/pts/", 9) == 0 || strncmp(target, "/dev/tty", 8) == 0);
+}
+
 sow_code sow_args_parse(sow_app *app, const sow_command *command, int argc, char **argv, bool *is_help)
 {
     struct option options[MAX_FLAGS + 5];
     char letters[2 * MAX_FLAGS + 1];
     int n = fill(command, options, letters), code;
-    app->is_json = isatty(STDOUT_FILENO) != 1;
+    app->is_json = !is_terminal();
     *is_help = false;
     opterr = 0;
     optind = 1;
