@@ -44,10 +44,10 @@ typedef struct sow_linear_args {
 
 /* Attention of one query row of one head over positions 0 .. n_positions-1 (at least one), or of n_queries heads that
  * share their KV head (grouped-query attention; q and out are then [n_queries][head_dim], scores n_queries times as
- * long): sharing saves loads and changes no bits.  K pages: [head_dim][16] floats; V pages:
- * [16][head_dim]; page p holds positions 16p .. 16p+15, and `pages[p]` is the base of a page's floats for this layer
- * and KV head (K first, then V at v_offset floats).  scale multiplies q before the chain (q' = q*scale rounded once). 
- * scores: scratch of n_positions rounded up to 16.  See design, Numerics 4. */
+ * long): sharing saves loads and changes no bits.  K pages: [head_dim][16] floats; V pages: [16][head_dim]; page p holds
+ * positions 16p .. 16p+15, and `pages[p]` is the base of a page's floats for this layer and KV head (K first, then V at
+ * v_offset floats).  scale multiplies q before the chain (q' = q*scale rounded once).  scores: scratch of n_positions
+ * rounded up to 16.  What the last page holds behind n_positions does not matter.  See design, Numerics 4. */
 typedef struct sow_attention_args {
     int64_t n_positions, head_dim, v_offset;
     int64_t n_queries; /* 0 is 1 */
@@ -134,6 +134,8 @@ typedef struct sow_kernels {
     /* Runs n rounds of independent fused multiply-adds; returns how many floating-point operations that were: the
      * limit. */
     double (*peak)(int64_t n, float *out);
+    /* Reads n floats as fast as they come and returns their sum in some order: the limit of memory. */
+    float (*read)(int64_t n, const float *x);
 } sow_kernels;
 
 /* The tables this binary has AND this CPU can run, best first; `plain` is always the last. */

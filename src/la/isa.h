@@ -15,7 +15,10 @@
 
 /* linear_isa.c */
 void ISA_FN(linear)(const sow_linear_args *args);
+
+/* limits_isa.c */
 double ISA_FN(peak)(int64_t n, float *out);
+float ISA_FN(read)(int64_t n, const float *x);
 
 /* attention_isa.c */
 void ISA_FN(attention)(const sow_attention_args *args);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* linear_isa.c: linear layers, and the speed limit they are measured against.  Compiled once per instruction set.
+/* linear_isa.c: linear layers.  Compiled once per instruction set.
  *
  * A tile is `rows` rows of x by `vecs` vectors of outputs, held in registers while k runs:
  *
@@ -133,17 +133,4 @@ void ISA_FN(linear)(const sow_linear_args *a)
                                         .y = a->y + m * a->ldy + n});
         }
     }
-}
-
-double ISA_FN(peak)(int64_t n, float *out)
-{
-    enum { CHAINS = REGISTERS - 4 }; /* two constants and some room */
-    vec sum[CHAINS], a = vec_set(0.999f), b = vec_set(0.001f);
-    UNROLL for (int i = 0; i < CHAINS; i++) sum[i] = vec_set((float)i);
-    for (int64_t k = 0; k < n; k++) {
-        UNROLL for (int i = 0; i < CHAINS; i++) sum[i] = vec_fma(sum[i], a, b);
-    }
-    for (int i = 0; i < CHAINS; i++)
-        vec_store(out + i * VL, sum[i]);
-    return 2.0 * CHAINS * VL * (double)n;
 }

@@ -40,6 +40,21 @@ static void draw_chunk(chunk *c, float *room)
     }
 }
 
+/* Row r of the chunk that comes next.  32 short pieces of rows are too many for a CPU to foresee: without this, weights
+ * larger than the cache take twice as long. */
+static void prefetch_next(const chunk *c, int64_t r)
+{
+    const sow_perturb_args *a = c->args;
+    const int64_t line = 64 / (int64_t)sizeof *a->theta;
+    const bool is_last = c->column + c->n_columns == a->k_size;
+    const int64_t row = c->row + r + (is_last ? SOW_PANEL : 0), column = is_last ? 0 : c->column + c->n_columns;
+    if (row >= a->n_size)
+        return;
+    const float *next = a->theta + row * a->k_size + column;
+    for (int64_t j = 0; j < CHUNK && j < a->k_size - column; j += line)
+        __builtin_prefetch(next + j);
+}
+
 /* out[j] = the weight of row r of the chunk in column j, in float32. */
 static void make_row(const chunk *c, int64_t r, float *out)
 {
@@ -49,6 +64,7 @@ static void make_row(const chunk *c, int64_t r, float *out)
         return;
     }
     const float *theta = a->theta + (c->row + r) * a->k_size + c->column, *noise = c->noise[r];
+    prefetch_next(c, r);
     if (noise == NULL) {
         memcpy(out, theta, (size_t)c->n_columns * sizeof *out);
         return;

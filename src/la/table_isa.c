@@ -23,4 +23,5 @@ const sow_kernels ISA_FN(kernels) = {
     .narrow = ISA_FN(narrow),
     .widen = ISA_FN(widen),
     .peak = ISA_FN(peak),
+    .read = ISA_FN(read),
 };

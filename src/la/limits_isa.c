@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* limits_isa.c: what the kernels are measured against: fused multiply-adds and reads of memory at full speed.
+ * Compiled once per instruction set. */
+#include "isa.h"
+
+double ISA_FN(peak)(int64_t n, float *out)
+{
+    enum { CHAINS = REGISTERS - 4 }; /* two constants and some room */
+    vec sum[CHAINS], a = vec_set(0.999f), b = vec_set(0.001f);
+    UNROLL for (int i = 0; i < CHAINS; i++) sum[i] = vec_set((float)i);
+    for (int64_t k = 0; k < n; k++) {
+        UNROLL for (int i = 0; i < CHAINS; i++) sum[i] = vec_fma(sum[i], a, b);
+    }
+    for (int i = 0; i < CHAINS; i++)
+        vec_store(out + i * VL, sum[i]);
+    return 2.0 * CHAINS * VL * (double)n;
+}
+
+float ISA_FN(read)(int64_t n, const float *x)
+{
+    enum { VECS = 8, STEP = VECS * VL, LINE = 16, AHEAD = 1024 }; /* floats */
+    vec sum[VECS];
+    float lane[VL], total = 0.0f;
+    int64_t i = 0;
+    UNROLL for (int v = 0; v < VECS; v++) sum[v] = vec_set(0.0f);
+    for (; i + STEP <= n; i += STEP) {
+        UNROLL for (int l = 0; l < STEP; l += LINE) __builtin_prefetch(x + i + l + AHEAD);
+        UNROLL for (int v = 0; v < VECS; v++) sum[v] = vec_add(sum[v], vec_load(x + i + v * VL));
+    }
+    for (int v = 1; v < VECS; v++)
+        sum[0] = vec_add(sum[0], sum[v]);
+    vec_store(lane, sum[0]);
+    for (int l = 0; l < VL; l++)
+        total += lane[l];
+    for (; i < n; i++)
+        total += x[i];
+    return total;
+}
