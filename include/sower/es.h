@@ -22,6 +22,9 @@ typedef struct sow_es_args {
 /* Not collective.  Whether all names in a finished configuration are in their tables; SOW_ECONF naming the first that is not. */
 SOW_NODISCARD sow_code sow_es_check_names(const sow_conf *conf);
 
+/* Collective.  Threads of this rank for sow_la_create: as asked, else 0 if OMP_NUM_THREADS says it, else sow_world_cores. */
+SOW_NODISCARD sow_code sow_es_threads(sow_world *world, int64_t asked, int64_t *out);
+
 /* Collective.  Runs to the end, or to a good place to stop (SOW_ESTOP).  All ranks return the same kind of outcome; root's error text
  * says why. */
 SOW_NODISCARD sow_code sow_es_run(const sow_es_args *args);

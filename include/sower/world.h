@@ -42,6 +42,10 @@ const char *sow_world_library(void); /* "Open MPI v4.1.4, ..." */
  * if that is not 0 (1: every rank its own node). */
 SOW_NODISCARD sow_code sow_world_cut(sow_world *world, double deadline_s, int64_t ranks_per_node);
 
+/* Collective, before sow_world_seal.  Cores this rank may count as its own, at least 1: those it is bound to, divided by the ranks
+ * of its host that are bound to exactly the same ones. */
+SOW_NODISCARD sow_code sow_world_cores(sow_world *world, int *out);
+
 /* Not collective.  After sow_world_cut. */
 int sow_world_n_nodes(const sow_world *world);
 int sow_world_node_of(const sow_world *world, int rank); /* 0 .. n_nodes-1 */

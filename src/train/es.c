@@ -3,6 +3,7 @@
 #include "sower/es.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -72,151 +73,6 @@ sow_code sow_es_check_names(const sow_conf *conf)
     return SOW_OK;
 }
 
-static sow_code read_task_file(const sow_task_options *options, char **out, size_t *bytes)
-{
-    return options->file[0] == '\0' ? SOW_OK : sow_file_read(options->file, (size_t)1 << 31, out, bytes);
-}
-
-/* Root: names, model, tokenizer, files. */
-static sow_code read_inputs(start *s, sow_run *run)
-{
-    const sow_options *o = run->options;
-    size_t bytes = 0;
-    SOW_TRY(sow_es_check_names(s->args->conf));
-    SOW_TRY(sow_phase_set_fault(o->run.fault, -1));
-    if (o->model.path[0] == '\0')
-        return sow_conf_reject(s->args->conf, "model.path", "a Hugging Face folder or a .gguf file", NULL, 0);
-    SOW_TRY(sow_model_open(o->model.path, &s->model));
-    const char *json = sow_model_tokenizer_json(s->model, &bytes);
-    if (json == NULL)
-        return SOW_FAIL(SOW_EFORMAT, "%s: has no tokenizer.json", o->model.path);
-    SOW_TRY(SOW_ALLOC(&run->blocks.tokenizer, bytes + 1));
-    memcpy(run->blocks.tokenizer, json, bytes);
-    run->blocks.tokenizer_bytes = bytes;
-    if (sow_model_chat_template(s->model) != NULL)
-        SOW_TRY(sow_alloc_string(&run->chat_template, sow_model_chat_template(s->model)));
-    SOW_TRY(read_task_file(&o->task, &run->blocks.files[0], &run->blocks.file_bytes[0]));
-    for (int64_t i = 0; i < o->n_probes; i++)
-        SOW_TRY(read_task_file(&o->probes[i].task, &run->blocks.files[i + 1], &run->blocks.file_bytes[i + 1]));
-    return SOW_OK;
-}
-
-/* Everyone: the format's name, from what root found; the static text behind it. */
-static sow_code find_chat(sow_run *run)
-{
-    sow_tokenizer *tokenizer = NULL;
-    if (!run->options->generate.chat)
-        return SOW_OK;
-    SOW_TRY(sow_tokenizer_parse(run->blocks.tokenizer, run->blocks.tokenizer_bytes, "tokenizer.json", &tokenizer));
-    run->chat = sow_chat_detect(tokenizer, run->chat_template);
-    sow_tokenizer_destroy(&tokenizer);
-    if (run->chat == NULL)
-        return SOW_FAIL(SOW_ECONF, "generate.chat: true is not possible: the model shows no chat format that is known");
-    return SOW_OK;
-}
-
-/* Collective.  Options, shape and texts from root to all. */
-static sow_code share_inputs(start *s, sow_run *run)
-{
-    sow_world *world = run->world;
-    sow_shape shape = {0};
-    if (sow_world_rank(world) == 0)
-        shape = sow_model_layout(s->model)->shape;
-    SOW_TRY(sow_world_bcast(world, run->options, sizeof *run->options));
-    SOW_TRY(sow_world_bcast(world, &shape, sizeof shape));
-    SOW_TRY(sow_world_bcast_block(world, (void **)&run->blocks.tokenizer, &run->blocks.tokenizer_bytes));
-    for (int64_t i = 0; i <= run->options->n_probes; i++) {
-        const sow_task_options *t = i == 0 ? &run->options->task : &run->options->probes[i - 1].task;
-        if (t->file[0] != '\0')
-            SOW_TRY(sow_world_bcast_block(world, (void **)&run->blocks.files[i], &run->blocks.file_bytes[i]));
-    }
-    size_t bytes = run->chat_template == NULL ? 0 : strlen(run->chat_template) + 1;
-    SOW_TRY(sow_world_bcast_block(world, (void **)&run->chat_template, &bytes));
-    sow_code rc = sow_layout_create(&shape, &run->layout);
-    if (rc == SOW_OK)
-        rc = find_chat(run);
-    if (rc == SOW_OK)
-        rc = sow_phase_set_fault(run->options->run.fault, sow_world_rank(world));
-    if (rc == SOW_OK)
-        rc = sow_la_create(run->options->la.backend, run->options->la.kernel, run->options->run.threads, &run->la);
-    if (rc == SOW_OK)
-        sow_kernels_set_rounding();
-    return sow_world_agree(world, rc);
-}
-
-static bool is_leader(const sow_world *world)
-{
-    int rank = sow_world_rank(world);
-    return sow_world_node_member(world, sow_world_node_of(world, rank), 0) == rank;
-}
-
-/* Root: a first guess of memory, before any is taken. */
-static sow_code check_memory(const sow_run *run)
-{
-    sow_plan plan;
-    const sow_options *o = run->options;
-    int64_t max_new = o->generate.max_new_tokens > 0 ? o->generate.max_new_tokens : 64;
-    sow_plan_make(o, run->layout, SOW_FP16, sow_world_size(run->world), sow_world_node_size(run->world, 0),
-                  sow_la_threads(run->la), 64, max_new, o->task.rows, &plan);
-    plan.node_bytes *= sow_world_n_nodes(run->world); /* pretended nodes share this machine; real ones are alike */
-    if (o->run.ranks_per_node == 0 && strcmp(o->es.update, "replicated") != 0)
-        plan.node_bytes /= sow_world_n_nodes(run->world);
-    return sow_plan_check(&plan);
-}
-
-/* Collective.  Theta on every node: the base, and the storage type. */
-static sow_code load_base(start *s, sow_run *run)
-{
-    sow_world *world = run->world;
-    bool is_replicated = strcmp(run->options->es.update, "replicated") == 0;
-    sow_code rc = SOW_OK;
-    SOW_TRY(sow_world_cut(world, run->options->run.deadline_s, is_replicated ? 1 : run->options->run.ranks_per_node));
-    if (sow_world_rank(world) == 0)
-        rc = check_memory(run);
-    SOW_TRY(sow_world_agree(world, rc));
-    SOW_TRY(sow_theta_create(world, run->la, run->layout, run->options->es.update_block, &run->theta));
-    float *base = sow_theta_base(run->theta);
-    if (sow_world_rank(world) == 0) {
-        rc = sow_model_load(s->model, base);
-        if (rc == SOW_OK)
-            rc = sow_replica_choose_type(run->options->model.dtype, run->layout, base, &run->type);
-    }
-    SOW_TRY(sow_world_agree(world, rc));
-    SOW_TRY(sow_world_bcast(world, &run->type, sizeof run->type));
-    SOW_TRY(sow_world_bcast_leaders(world, base, (size_t)run->layout->n_elements * sizeof *base));
-    if (is_leader(world)) {
-        memcpy(sow_theta_buffer(run->theta, 0), base, (size_t)run->layout->n_elements * sizeof *base);
-        sow_theta_loaded(run->theta, 0);
-    }
-    return sow_world_barrier(world);
-}
-
-static void hash_text(const char *text, size_t bytes, char out[SOW_HASH_HEX])
-{
-    sow_hash_write(sow_hash_bytes(text, bytes), out);
-}
-
-static sow_code make_header(start *s, const sow_run *run)
-{
-    char model[SOW_HASH_HEX], tokenizer[SOW_HASH_HEX], rows[SOW_HASH_HEX] = "generated";
-    const char *remedy = NULL;
-    s->base_digest = sow_theta_digest(run->theta, 0);
-    sow_hash_write(s->base_digest, model);
-    hash_text(run->blocks.tokenizer, run->blocks.tokenizer_bytes, tokenizer);
-    if (run->blocks.files[0] != NULL)
-        hash_text(run->blocks.files[0], run->blocks.file_bytes[0], rows);
-    bool is_exact = sow_la_is_exact(run->la);
-    sow_ledger_facts facts = {.dtype = sow_type_name(run->type),
-                              .model = model,
-                              .tokenizer = tokenizer,
-                              .rows = rows,
-                              .backend = is_exact ? "exact" : sow_la_blas_name(&remedy),
-                              .batch = is_exact ? 0 : run->options->generate.batch,
-                              .max_new_tokens = sow_evaluator_max_new(run->evaluator, run->train_job),
-                              .chat = run->chat == NULL ? "none" : run->chat};
-    return sow_ledger_header(run->options, &facts, &s->header);
-}
-
 /* Root: what a run left.  No ledger, or one whose header was torn: from generation 0. */
 static sow_code read_run(start *s, sow_run *run)
 {
@@ -241,42 +97,17 @@ static sow_code read_run(start *s, sow_run *run)
     return SOW_OK;
 }
 
-/* Root: the newest checkpoint that agrees with the ledger, into theta. */
-static sow_code load_checkpoint(start *s, sow_run *run)
-{
-    char path[SOW_TEXT];
-    int64_t step = s->ledger->n + 1;
-    for (;;) {
-        SOW_TRY(sow_folder_find_checkpoint(s->folder, step - 1, path, &step));
-        if (step <= 0)
-            return SOW_OK;
-        float *theta = sow_theta_buffer(run->theta, step);
-        sow_code rc = sow_model_load_theta(path, run->layout, theta);
-        if (rc == SOW_OK) {
-            sow_theta_loaded(run->theta, step);
-            if (sow_hash_equal(sow_theta_digest(run->theta, step), s->ledger->digests[step - 1])) {
-                s->loaded = step;
-                return SOW_OK;
-            }
-        }
-        sow_log(SOW_LOG_WARN, "%s: %s, taking an earlier one", path,
-                rc == SOW_OK ? "does not have the digest of the ledger" : sow_error_text());
-        memcpy(sow_theta_buffer(run->theta, 0), sow_theta_base(run->theta), (size_t)run->layout->n_elements * sizeof *theta);
-        sow_theta_loaded(run->theta, 0);
-    }
-}
-
 /* Collective.  Where to begin: header, and for --resume ledger and checkpoint. */
 static sow_code find_beginning(start *s, sow_run *run)
 {
     sow_world *world = run->world;
     sow_code rc = SOW_OK;
     if (sow_world_rank(world) == 0) {
-        rc = make_header(s, run);
+        rc = sow_run_header(run, &s->base_digest, &s->header);
         if (rc == SOW_OK && s->args->is_resume)
             rc = read_run(s, run);
         if (rc == SOW_OK && s->ledger != NULL && !s->is_over)
-            rc = load_checkpoint(s, run);
+            rc = sow_run_load_checkpoint(run, s->folder, s->ledger, s->ledger->n, &s->loaded);
     }
     SOW_TRY(sow_world_agree(world, rc));
     SOW_TRY(sow_world_bcast(world, &s->loaded, sizeof s->loaded));
@@ -284,7 +115,7 @@ static sow_code find_beginning(start *s, sow_run *run)
     if (s->loaded > 0)
         SOW_TRY(sow_world_bcast_leaders(world, sow_theta_buffer(run->theta, s->loaded),
                                         (size_t)run->layout->n_elements * sizeof(float)));
-    if (s->loaded > 0 && is_leader(world) && sow_world_rank(world) != 0)
+    if (s->loaded > 0 && sow_run_leads(run) && sow_world_rank(world) != 0)
         sow_theta_loaded(run->theta, s->loaded);
     return sow_world_barrier(world);
 }
@@ -397,10 +228,10 @@ static sow_code begin(start *s, sow_run *run)
                           s->args->folder);
     }
     if (rc == SOW_OK && is_root)
-        rc = read_inputs(s, run);
+        rc = sow_run_read(run, s->args->conf, &s->model);
     SOW_TRY(sow_world_agree(world, rc));
-    SOW_TRY(share_inputs(s, run));
-    SOW_TRY(load_base(s, run));
+    SOW_TRY(sow_run_share(run, s->model));
+    SOW_TRY(sow_run_load(run, s->model));
     SOW_TRY(sow_world_agree(world, sow_run_prepare(run)));
     SOW_TRY(find_beginning(s, run));
     if (s->is_over)

@@ -11,6 +11,7 @@
 #include "sower/evaluate.h"
 #include "sower/hash.h"
 #include "sower/la.h"
+#include "sower/model.h"
 #include "sower/options.h"
 #include "sower/phase.h"
 #include "sower/queue.h"
@@ -99,6 +100,23 @@ typedef struct sow_run {
     float *coefficients; /* owned, [population] */
     double flops_told;   /* of the engine, told in reports so far */
 } sow_run;
+
+/* inputs.c.  Without a world every call is local and this process is root.
+ * Root: names, model, tokenizer and files of run->options, which come from conf.  *model is the caller's. */
+SOW_NODISCARD sow_code sow_run_read(sow_run *run, const sow_conf *conf, sow_model **model);
+/* Collective.  Options, shape, texts from root (which has `model`) to all; then layout, chat format and la. */
+SOW_NODISCARD sow_code sow_run_share(sow_run *run, const sow_model *model);
+/* Collective.  Nodes, theta with the base as generation 0, storage type. */
+SOW_NODISCARD sow_code sow_run_load(sow_run *run, sow_model *model);
+/* Whether this rank is the first of its node. */
+bool sow_run_leads(const sow_run *run);
+/* After sow_run_prepare: the ledger's header as this run would write it, to be freed; and the digest of the base. */
+SOW_NODISCARD sow_code sow_run_header(const sow_run *run, sow_hash *base_digest, char **out);
+/* Root: the newest checkpoint up to max_step that agrees with the ledger, into theta; *loaded its step, untouched if there is none. */
+struct sow_folder;
+struct sow_ledger;
+SOW_NODISCARD sow_code sow_run_load_checkpoint(sow_run *run, const struct sow_folder *folder, const struct sow_ledger *ledger,
+                                               int64_t max_step, int64_t *loaded);
 
 /* Sizes, tasks, evaluator, step data: everything after options, layout and blocks are there.  Not collective. */
 SOW_NODISCARD sow_code sow_run_prepare(sow_run *run);
