@@ -2,6 +2,7 @@
 /* Command lines by getopt_long: --set, --json and --help for every command, and each command's own table of flags. */
 #include "app_impl.h"
 
+#include "sower/file.h"
 #include "sower/words.h"
 
 #include <getopt.h>
@@ -185,6 +186,14 @@ done:
     else
         *out = conf;
     return rc;
+}
+
+sow_code sow_app_run_conf(const sow_app *app, const char *folder, char file[SOW_TEXT], sow_conf **out)
+{
+    SOW_TRY(sow_file_join(folder, "config.yaml", file, SOW_TEXT));
+    if (!sow_file_exists(file))
+        return SOW_FAIL(SOW_EIO, "%s: is not there, expected the folder of a run", file);
+    return sow_app_conf(app, file, out);
 }
 
 sow_code sow_app_options(const sow_app *app, sow_options *out)
