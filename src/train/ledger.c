@@ -102,10 +102,11 @@ static sow_code read_line(sow_ledger *l, const sow_json *json, const char *text,
 {
     int64_t want = l->n + 1, generation = -1;
     const char *chain_at = strstr(text, ", \"chain\"");
+    char hex[SOW_HASH_HEX], end[SOW_HASH_HEX + 32]; /* what stands behind the bytes of the chain */
     sow_hash digest, chain, expected = {0};
     if (!sow_json_to_int(sow_json_get(json, "generation"), &generation) || generation != want)
-        return SOW_FAIL(SOW_EFORMAT, "%s:%lld: generation: %lld, expected %lld", l->path, (long long)want + 1,
-                        (long long)generation, (long long)want);
+        return SOW_FAIL(SOW_EFORMAT, "%s:%lld: generation %lld: its number is %lld, expected %lld", l->path,
+                        (long long)want + 1, (long long)want, (long long)generation, (long long)want);
     const sow_json *fitness = sow_json_get(json, "fitness");
     if (sow_json_size(fitness) != l->population || sow_json_kind_of(fitness) != SOW_JSON_ARRAY)
         return SOW_FAIL(SOW_EFORMAT, "%s:%lld: generation %lld: has %lld fitnesses, expected %lld", l->path, (long long)want + 1,
@@ -119,7 +120,9 @@ static sow_code read_line(sow_ledger *l, const sow_json *json, const char *text,
         return SOW_FAIL(SOW_EFORMAT, "%s:%lld: generation %lld: digest or chain is not 32 hexadecimal digits", l->path,
                         (long long)want + 1, (long long)want);
     SOW_TRY(extend_chain(sow_ledger_chain(l), text, chain_at == NULL ? 0 : (size_t)(chain_at - text), &expected));
-    if (!sow_hash_equal(chain, expected))
+    sow_hash_write(chain, hex);
+    (void)snprintf(end, sizeof end, ", \"chain\": \"%s\"}", hex);
+    if (!sow_hash_equal(chain, expected) || chain_at == NULL || strcmp(chain_at, end) != 0)
         return SOW_FAIL(SOW_EFORMAT, "%s:%lld: generation %lld: the chain does not fit: the line or one before it was changed",
                         l->path, (long long)want + 1, (long long)want);
     l->digests[l->n] = digest;
