@@ -19,6 +19,7 @@
 static const double LISTEN_S = 1e-3;   /* a tick listens at most this often */
 static const double LOOK_S = 0.02;     /* between two looks at a process */
 static const double LOOK_GAP_S = 5e-4; /* between two looks at any: 20 us each, so a large host costs little more */
+static const double WORK_LOOK_S = 0.1; /* between two looks at a process's CPU time */
 static const double KILL_S = 5;
 static const double DEAF_SHARE = 1.0 / 8; /* of the deadline: who did not listen for so long was away */
 static const double ROOT_DEADLINES = 3;
@@ -48,6 +49,17 @@ void sow_par_note_beat(const sow_world *w, int rank)
     if (beat != p->beat_seen)
         p->heard_s = w->own_s;
     p->beat_seen = beat;
+}
+
+void sow_par_note_work(const sow_world *w, int rank)
+{
+    sow_peer *p = &w->peers[rank];
+    double now = sow_clock_now_s();
+    if (p->pid == 0 || now - p->work_looked_s < WORK_LOOK_S)
+        return;
+    p->work_looked_s = now;
+    if (sow_par_process_works(p->pid, &p->cpu_seen))
+        p->heard_s = w->own_s;
 }
 
 sow_code sow_par_listen(sow_world *w)
@@ -113,7 +125,7 @@ static sow_code check_root(sow_world *w)
                         w->peers[w->rank].host, root->pid, sow_phase_name(sow_world_phase_of(w, 0)));
     }
     double silence_s = w->own_s - root->heard_s;
-    if (silence_s <= ROOT_DEADLINES * w->deadline_s)
+    if (!w->is_sealed || silence_s <= ROOT_DEADLINES * w->deadline_s) /* in start-up whoever waits has the deadline */
         return SOW_OK;
     w->has_loss = true;
     return SOW_FAIL(SOW_ECOMM, "rank %d on %s: root on %s has been silent for %.1f s (phase %s)", w->rank,

@@ -3,8 +3,9 @@
  *
  * Each call has a number.  A rank shows in its slot, and in its pulses, which number it has reached; so whoever waits
  * knows for whom.  The deadline is silence: it runs while none of the ranks that are missing shows life, and a root
- * that loads a large file and ticks is waited for as long as it takes.  What timed out is never touched again: its
- * request and buffers are left to MPI and the world counts as broken. */
+ * that loads a large file and ticks is waited for as long as it takes.  Not all that happens in start-up ticks, so on
+ * one host computing or waiting for a disk is life too.  What timed out is never touched again: its request and buffers
+ * are left to MPI and the world counts as broken. */
 #include "par_impl.h"
 
 #include "sower/alloc.h"
@@ -48,6 +49,8 @@ double sow_par_quiet_s(sow_world *w, sow_quiet *quiet, long long arrived)
         sow_par_note_beat(w, r);
         bool is_missing = sow_par_arrived(w, r) < arrived;
         n_missing += is_missing;
+        if (is_missing)
+            sow_par_note_work(w, r);
         /* root watches over all: while it waits too, a worker leaves the judgement to it */
         if ((is_missing || (r == 0 && p->slot == NULL)) && p->heard_s > quiet->life_s)
             quiet->life_s = p->heard_s;

@@ -24,7 +24,7 @@
 enum { AT_ONCE = 64, TESTED = 4 };      /* messages taken in, and letters out looked at, by one call */
 static const double GONE_GRACE_S = 0.2; /* for the rest of a message whose sender's process is gone */
 
-static void push(sow_queue *q, sow_letter *letter)
+static void push(sow_letters *q, sow_letter *letter)
 {
     letter->next = NULL;
     if (q->last != NULL)
@@ -35,7 +35,7 @@ static void push(sow_queue *q, sow_letter *letter)
 }
 
 /* Takes out the letter at *place, whose predecessor is `before` (NULL: it is the first). */
-static sow_letter *take(sow_queue *q, sow_letter *before)
+static sow_letter *take(sow_letters *q, sow_letter *before)
 {
     sow_letter *letter = before != NULL ? before->next : q->first;
     if (before != NULL)
@@ -143,7 +143,7 @@ static sow_code receive(sow_world *w, const MPI_Status *status)
 }
 
 /* Takes a letter out of the inbox into `to`. */
-static void leave_inbox(sow_world *w, sow_letter *before, sow_queue *to)
+static void leave_inbox(sow_world *w, sow_letter *before, sow_letters *to)
 {
     sow_letter *letter = take(&w->inbox, before);
     w->peers[letter->peer].n_unread--;
@@ -234,7 +234,7 @@ sow_code sow_world_poll(sow_world *w, sow_message *out, bool *has)
     return SOW_OK;
 }
 
-static void abandon_in(sow_world *w, sow_queue *q, int rank)
+static void abandon_in(sow_world *w, sow_letters *q, int rank)
 {
     sow_letter *before = NULL, *letter = q->first;
     while (letter != NULL) {
@@ -255,7 +255,7 @@ void sow_par_abandon(sow_world *w, int rank)
     abandon_in(w, &w->inbox, rank);
 }
 
-static void free_all(sow_queue *q)
+static void free_all(sow_letters *q)
 {
     while (q->first != NULL) {
         sow_letter *letter = take(q, NULL);

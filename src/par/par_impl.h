@@ -43,6 +43,8 @@ typedef struct sow_peer {
     bool is_alive, is_gone, is_stuck; /* not lost; its process was seen gone; it left a message half sent */
     double looked_s;                  /* when its process was looked at last; of this rank itself: any process */
     double heard_s;                   /* in own_s */
+    double work_looked_s;             /* when its CPU time was looked at last */
+    int64_t cpu_seen;
     unsigned beat_seen;
     int phase;         /* of the last pulse */
     long long arrived; /* of the last pulse */
@@ -61,9 +63,9 @@ typedef struct sow_letter {
     _Alignas(16) unsigned char data[SOW_MESSAGE_BYTES];
 } sow_letter;
 
-typedef struct sow_queue {
+typedef struct sow_letters {
     sow_letter *first, *last;
-} sow_queue;
+} sow_letters;
 
 struct sow_world {
     /* Owned.  `ending` carries nothing but the barrier of sow_world_stop. */
@@ -84,7 +86,7 @@ struct sow_world {
     sow_slot *mine;     /* this rank's slot: in the control window, or private_slot */
     sow_slot *own_slot; /* owned: where there is no control window */
 
-    sow_queue spare, outgoing, inbox, abandoned; /* owned letters */
+    sow_letters spare, outgoing, inbox, abandoned; /* owned letters */
     sow_traffic traffic;
 
     long long arrived; /* collectives entered */
@@ -138,6 +140,8 @@ double sow_par_watch_limit_s(const sow_world *world);
 int64_t sow_par_process_started(int64_t pid); /* 0 where it cannot be told */
 int64_t sow_par_process_space(void);          /* a number equal for processes that see each other's pids; 0 unknown */
 bool sow_par_process_is_gone(int64_t pid, int64_t started);
+/* Whether it computed since the last question, or waits for a disk. */
+bool sow_par_process_works(int64_t pid, int64_t *cpu_seen);
 
 /* collect.c */
 sow_code sow_par_enter(sow_world *world, const char *what);
@@ -171,6 +175,8 @@ sow_code sow_par_listen(sow_world *world); /* beat, clock, flush, absorb */
 sow_code sow_par_show_life(sow_world *world, bool is_due);
 void sow_par_hear_pulse(sow_world *world, int from, const void *data, size_t bytes);
 void sow_par_note_beat(const sow_world *world, int rank);
+void sow_par_note_work(const sow_world *world,
+                       int rank); /* on this host, computing is life: for start-up and the end */
 
 /* control.c */
 sow_code sow_par_control_open(sow_world *world);

@@ -19,19 +19,22 @@
 typedef struct sow_process {
     bool is_there;
     char state;
+    int64_t user, system; /* CPU time, clock ticks */
     int64_t n_threads, started;
 } sow_process;
 
-/* Fields 3 (state), 20 (threads) and 22 (start time) of the line; the name in field 2 may hold anything, even ") Z". */
+/* Fields 3 (state), 14, 15 (CPU time), 20 (threads) and 22 (start time) of the line; the name in field 2 may hold
+ * anything, even ") Z". */
 static bool parse(const char *line, sow_process *out)
 {
     const char *end_of_name = strrchr(line, ')');
     if (end_of_name == NULL)
         return false;
     int n = sscanf(end_of_name + 1,
-                   " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %" SCNd64 " %*d %" SCNd64,
-                   &out->state, &out->n_threads, &out->started);
-    return n == 3;
+                   " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %" SCNd64 " %" SCNd64 " %*d %*d %*d %*d %" SCNd64
+                   " %*d %" SCNd64,
+                   &out->state, &out->user, &out->system, &out->n_threads, &out->started);
+    return n == 5;
 }
 
 /* False where /proc does not tell. */
@@ -77,4 +80,17 @@ bool sow_par_process_is_gone(int64_t pid, int64_t started)
         return true;
     bool is_dead = (p.state == 'Z' || p.state == 'X' || p.state == 'x') && p.n_threads <= 1;
     return is_dead || (started != 0 && p.started != started);
+}
+
+bool sow_par_process_works(int64_t pid, int64_t *cpu_seen)
+{
+    enum { TICKS = 2 }; /* a thread that only watches takes less in a minute */
+    sow_process p;
+    if (pid <= 0 || !look(pid, &p) || !p.is_there)
+        return false;
+    int64_t cpu = p.user + p.system;
+    bool has_computed = cpu - *cpu_seen >= TICKS;
+    if (has_computed)
+        *cpu_seen = cpu;
+    return has_computed || p.state == 'D';
 }

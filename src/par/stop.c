@@ -18,6 +18,8 @@
 typedef enum outcome { TOGETHER, WITHOUT_SOME, TIMED_OUT } outcome;
 
 static const double ALONE_S = 2, ABORT_S = 10, REST_S = 1e-3, LAST_WORDS_S = 1, DEADLINES = 3;
+static const double ROOT_WRITES_S =
+    600; /* a worker lets a root of another host write its last files, though it says nothing */
 enum { EXIT_RESUBMIT = 75 };
 
 static void leave_now(int status) __attribute__((noreturn));
@@ -79,8 +81,10 @@ static void say_last_words(sow_world *w)
 static outcome wait_for_all(sow_world *w, bool is_agreed)
 {
     MPI_Request request;
-    double begun = sow_clock_now_s();
+    double begun = sow_clock_now_s(), patience_s = DEADLINES * w->deadline_s;
     sow_quiet quiet = {.n_missing = -1};
+    if (w->rank != 0 && patience_s < ROOT_WRITES_S)
+        patience_s = ROOT_WRITES_S;
     if (MPI_Ibarrier(w->ending, &request) != MPI_SUCCESS)
         return TIMED_OUT;
     for (int is_done = 0, n_gone = 0;; sow_clock_sleep_s(REST_S)) {
@@ -94,7 +98,7 @@ static outcome wait_for_all(sow_world *w, bool is_agreed)
         if (w->has_loss || n_gone > 50) /* the barrier may have come through just before */
             return WITHOUT_SOME;
         double waited_s = sow_clock_now_s() - begun, quiet_s = sow_par_quiet_s(w, &quiet, SOW_ENDED);
-        if (is_agreed ? quiet_s > DEADLINES * w->deadline_s : waited_s > ALONE_S)
+        if (is_agreed ? quiet_s > patience_s : waited_s > ALONE_S)
             return TIMED_OUT;
     }
 }
@@ -108,6 +112,18 @@ static bool drain(sow_world *w)
     return true;
 }
 
+/* All is done but for ranks that do not come to the end: root ends them.  False where it cannot. */
+static bool end_missing(sow_world *w)
+{
+    char missing[512];
+    sow_par_name_missing(w, SOW_ENDED, missing, sizeof missing);
+    sow_log(SOW_LOG_ERROR, "on %s: waited at the end for %s", w->peers[w->rank].host, missing);
+    for (int r = 1; r < w->size && w->rank == 0; r++)
+        if (w->peers[r].is_alive && sow_par_arrived(w, r) < SOW_ENDED && sow_world_kill(w, r) != SOW_OK)
+            return false;
+    return w->rank == 0;
+}
+
 void sow_par_leave(sow_world *w, int status)
 {
     bool is_agreed = status == 0 || status == EXIT_RESUBMIT || w->agreed_status != 0;
@@ -118,22 +134,13 @@ void sow_par_leave(sow_world *w, int status)
     }
     if (w->is_broken)
         abort_job(w, status);
-    switch (wait_for_all(w, is_agreed)) {
-    case TOGETHER:
-        if (!drain(w))
-            leave_now(status);
+    outcome how = wait_for_all(w, is_agreed);
+    if (how == TOGETHER && drain(w))
         return;
-    case WITHOUT_SOME:
+    if (how != TIMED_OUT || (is_agreed && end_missing(w))) {
         w->has_loss = true;
         say_last_words(w);
         leave_now(status);
-    case TIMED_OUT:
-        break;
-    }
-    if (is_agreed) {
-        char missing[512];
-        sow_par_name_missing(w, SOW_ENDED, missing, sizeof missing);
-        sow_log(SOW_LOG_ERROR, "rank %d on %s waited at the end for %s", w->rank, w->peers[w->rank].host, missing);
     }
     abort_job(w, status != 0 && status != EXIT_RESUBMIT ? status : 1);
 }

@@ -35,11 +35,12 @@ static bool somebody_is_gone(const sow_world *world)
 
 static void leave(const sow_watch *w, const char *why)
 {
-    const sow_world *world = w->world;
-    if (world == NULL)
-        sow_log(SOW_LOG_ERROR, "%s %s", w->call, why);
+    char host[SOW_HOST_BYTES] = "unknown";
+    (void)gethostname(host, sizeof host - 1);
+    if (w->world == NULL) /* ranks are not known yet */
+        sow_log(SOW_LOG_ERROR, "process %ld on %s: %s %s", (long)getpid(), host, w->call, why);
     else
-        sow_log(SOW_LOG_ERROR, "rank %d on %s: %s %s", world->rank, world->peers[world->rank].host, w->call, why);
+        sow_log(SOW_LOG_ERROR, "rank %d on %s: %s %s", w->world->rank, host, w->call, why);
     (void)fflush(NULL);
     _exit(w->status);
 }

@@ -338,15 +338,17 @@ static void run_late(bool is_killed)
     sow_world_leave(world, 1);
 }
 
-static void run_end(void)
+/* A worker dies, or is stopped, while the others are at the end: root ends with its own status, and soon. */
+static void run_end(int number, unsigned limit_s)
 {
     cut_and_seal(0);
     if (me == 1) {
         sow_clock_sleep_s(0.3);
-        (void)raise(SIGKILL);
+        (void)raise(number);
     }
     if (me == 0)
         verdict();
+    (void)alarm(limit_s); /* a rank that hangs is killed by it, and mpirun says so */
 }
 
 /* Ends that mpirun must report: run without recovery. */
@@ -401,7 +403,9 @@ int main(int argc, char **argv)
     else if (strcmp(name, "late") == 0 || strcmp(name, "late_killed") == 0)
         run_late(strcmp(name, "late_killed") == 0);
     else if (strcmp(name, "end") == 0)
-        run_end();
+        run_end(SIGKILL, 3);
+    else if (strcmp(name, "end_stopped") == 0)
+        run_end(SIGSTOP, 3 * (unsigned)DEADLINE_S + 3);
     else if (name[0] != '\0')
         status = run_status(name);
     if (n_failed > 0)

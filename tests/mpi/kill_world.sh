@@ -47,7 +47,7 @@ survives() {
             failed "$scenario at $ranks ranks: it hung, status $status"
             return
         fi
-        if ! grep -q '^verdict: pass' "$log" || grep -q FAILED "$log"; then
+        if ! grep -q '^verdict: pass' "$log" || grep -q -e FAILED -e 'Alarm clock' "$log"; then
             failed "$scenario at $ranks ranks"
             return
         fi
@@ -60,14 +60,17 @@ for ranks in 1 4; do
     ends resubmit $ranks 75
     ends agreed $ranks 2
 done
-"$mpiexec" --version 2>&1 | grep -q 'Open' && is_open_mpi=yes || is_open_mpi=no
-# MPICH's mpiexec may report the signal by which it ended another rank (9) instead of MPI_Abort's status.
-[ $is_open_mpi = yes ] && alone=3 || alone=3,9
-ends alone 3 $alone
-ends alone_sealed 3 $alone
+is_open_mpi=no
+alone=3,9 # MPICH's mpiexec may report the signal by which it ended another rank instead of MPI_Abort's status
+if "$mpiexec" --version 2>&1 | grep -q 'Open'; then
+    is_open_mpi=yes
+    alone=3
+fi
+ends alone 3 "$alone"
+ends alone_sealed 3 "$alone"
 asked 2
 
-if [ $is_open_mpi = yes ]; then
+if [ "$is_open_mpi" = yes ]; then
     for scenario in killed answered crashed stopped mute; do
         survives $scenario 3
         survives $scenario 4
@@ -82,6 +85,7 @@ if [ $is_open_mpi = yes ]; then
     survives late 3
     survives late_killed 3
     survives end 3
+    survives end_stopped 3
 else
     echo "SKIP: this MPI ends the job when a rank dies; the survivors' scenarios need Open MPI"
 fi

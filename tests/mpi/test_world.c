@@ -199,6 +199,19 @@ static void test_barrier_late_rank_that_ticks_is_waited_for(void **state)
     CHECK_OK(sow_world_cut(world, 60, 0));
 }
 
+/* The same without ticks, as in a part of loading that has none: on one host computing is life too. */
+static void test_barrier_late_rank_that_computes_is_waited_for(void **state)
+{
+    (void)state;
+    CHECK_OK(sow_world_cut(world, 0.5, 0));
+    volatile double sum = 0;
+    for (double begun = sow_clock_now_s(); me == size - 1 && sow_clock_now_s() - begun < 1.5;)
+        sum += 1;
+    assert_true(sum >= 0);
+    CHECK_OK(sow_world_barrier(world));
+    CHECK_OK(sow_world_cut(world, 60, 0));
+}
+
 int main(int argc, char **argv)
 {
     if (!ranks_begin(&argc, &argv))
@@ -218,6 +231,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_cut_wrong_arguments_fails_on_all),
         cmocka_unit_test(test_bcast_leaders_reaches_first_of_each_node_only),
         cmocka_unit_test(test_barrier_late_rank_that_ticks_is_waited_for),
+        cmocka_unit_test(test_barrier_late_rank_that_computes_is_waited_for),
     };
     return ranks_end(cmocka_run_group_tests(tests, NULL, NULL), false);
 }

@@ -22,7 +22,7 @@ static void serve(void)
         if (m.tag == STOP)
             return;
         if (m.tag == HOLD) /* busy without listening, so that messages pile up */
-            sow_clock_sleep_s(0.2);
+            sow_clock_sleep_s(1);
         CHECK_OK(sow_world_send(world, 0, m.tag, m.data, m.bytes));
     }
 }
@@ -94,7 +94,7 @@ static void test_star_receiver_busy_sender_goes_on(void **state)
     for (int i = 0; i < 500; i++)
         for (int r = 1; r < size; r++)
             CHECK_OK(sow_world_send(world, r, ECHO, data, sizeof data));
-    assert_true(size == 1 || sow_clock_now_s() - begun < 0.19);
+    assert_true(size == 1 || sow_clock_now_s() - begun < 0.9);
     for (int i = 0; i < 501 * (size - 1); i++) {
         sow_message m;
         assert_true(ranks_receive(&m));
@@ -137,7 +137,7 @@ static void test_pulse_of_a_busy_rank_is_life(void **state)
         }
     }
     assert_true(longest < sow_world_deadline_s(world) / 2);
-    assert_true(size == 1 || n_decode > 50);
+    assert_true(size == 1 || n_decode > 5);
     assert_true(sow_world_silence_s(world, 0) == 0);
     assert_int_equal(sow_world_n_alive(world), size);
     stop_workers();
