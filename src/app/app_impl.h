@@ -31,7 +31,7 @@ typedef struct sow_flag {
 /* What every command knows. */
 typedef struct sow_app {
     sow_world *world; /* of a parallel command, else NULL */
-    bool is_json;     /* --json, or stdout is no terminal and --text was not given */
+    bool is_json;     /* --json, or stdout is no terminal and --table was not given */
     int n_sets;
     const char *sets[SOW_MAX_SETS]; /* --set key=value, in order */
     int n_words;
@@ -74,6 +74,9 @@ SOW_NODISCARD sow_code sow_app_print(sow_line *line);
 SOW_NODISCARD sow_code sow_app_say(const char *fmt, ...) SOW_PRINTF(1, 2);
 /* Bytes to stdout, and a newline. */
 SOW_NODISCARD sow_code sow_app_put(const char *text, size_t bytes);
+
+/* A run's table (status.c): text, or with --json one object. */
+SOW_NODISCARD sow_code sow_app_table(const sow_app *app, const char *folder);
 
 /* ---- Names (app_names.c) ---- */
 

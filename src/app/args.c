@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MAX_FLAGS = 24, FIRST = 256, SET = FIRST + MAX_FLAGS, JSON, TEXT, HELP };
+enum { MAX_FLAGS = 24, FIRST = 256, SET = FIRST + MAX_FLAGS, JSON, TABLE, HELP };
 
 static int count_flags(const sow_command *command)
 {
@@ -39,7 +39,7 @@ void sow_args_help(FILE *to, const sow_command *command)
         (void)fprintf(to, "  %-30s %s\n", "    --set KEY=VALUE",
                       "sets an option (`sower config` lists them); may be repeated");
     (void)fprintf(to, "  %-30s %s\n", "    --json", "JSON lines on stdout (the default when stdout is no terminal)");
-    (void)fprintf(to, "  %-30s %s\n", "    --text", "text for people (the default on a terminal)");
+    (void)fprintf(to, "  %-30s %s\n", "    --table", "tables for people (the default on a terminal)");
     (void)fprintf(to, "  %-30s %s\n", "    --help", "this text");
     if (command->examples != NULL)
         (void)fprintf(to, "\nexamples:\n%s", command->examples);
@@ -62,7 +62,7 @@ static int fill(const sow_command *command, struct option *options, char *letter
     if (command->has_sets)
         options[n++] = (struct option){"set", required_argument, NULL, SET};
     options[n++] = (struct option){"json", no_argument, NULL, JSON};
-    options[n++] = (struct option){"text", no_argument, NULL, TEXT};
+    options[n++] = (struct option){"table", no_argument, NULL, TABLE};
     options[n++] = (struct option){"help", no_argument, NULL, HELP};
     options[n] = (struct option){0};
     return n;
@@ -95,7 +95,7 @@ static sow_code take_flag(sow_app *app, const sow_command *command, int code)
         if (app->n_sets == SOW_MAX_SETS)
             return SOW_FAIL(SOW_EARG, "--set: more than %d", SOW_MAX_SETS);
         app->sets[app->n_sets++] = optarg;
-    } else if (code == JSON || code == TEXT) {
+    } else if (code == JSON || code == TABLE) {
         app->is_json = code == JSON;
     } else {
         const sow_flag *flag = find_flag(command, code);

@@ -41,6 +41,9 @@ static sow_code run(sow_app *app)
     rc = sow_world_agree(app->world, rc);
     if (rc == SOW_OK)
         rc = sow_es_run(&(sow_es_args){.world = app->world, .conf = conf, .folder = folder, .is_resume = is_resume});
+    /* The run is done, whoever reads its table or not. */
+    if (rc == SOW_OK && sow_world_rank(app->world) == 0 && sow_app_table(app, folder) != SOW_OK)
+        sow_log(SOW_LOG_WARN, "%s", sow_error_text());
     sow_conf_destroy(&conf);
     return rc;
 }
