@@ -14,7 +14,7 @@
 /* The widest tile whose sums, weights and one x fit the registers: 14x2 for AVX-512, 6x2 for AVX2, 10x2 for NEON. */
 #define FITS(rows, vecs) ((vecs)*VL <= SOW_PANEL && ((rows) + 1) * (vecs) + 1 <= REGISTERS)
 #define VECS(rows)       (FITS(rows, 8) ? 8 : FITS(rows, 4) ? 4 : 2)
-enum { MAX_ROWS = (REGISTERS - 1) / 2 - 1, MAX_VECS = 8 }; /* 14, 6, 10: the list EACH_ROWS below goes as far */
+enum { MAX_ROWS = (REGISTERS - 1) / 2 - 1, MAX_VECS = 8 }; /* 14, 6, 10, plain 1: the list EACH_ROWS below goes as far */
 
 static const int64_t bytes_of[SOW_N_TYPES] = {[SOW_FP16] = 2, [SOW_BF16] = 2, [SOW_F32] = 4};
 
@@ -95,9 +95,11 @@ INLINE void multiply_panel(int rows, sow_type type, int64_t bytes, tile t)
     X(2, __VA_ARGS__) X(3, __VA_ARGS__) X(4, __VA_ARGS__) X(5, __VA_ARGS__) X(6, __VA_ARGS__)
 #define ROWS_7_TO_10(X, ...)  X(7, __VA_ARGS__) X(8, __VA_ARGS__) X(9, __VA_ARGS__) X(10, __VA_ARGS__)
 #define ROWS_11_TO_14(X, ...) X(11, __VA_ARGS__) X(12, __VA_ARGS__) X(13, __VA_ARGS__) X(14, __VA_ARGS__)
-#if defined(VEC_AVX512)
+#if defined(VEC_PLAIN)
+#define EACH_ROWS(X, ...) X(1, __VA_ARGS__)
+#elif defined(VEC_AVX512)
 #define EACH_ROWS(X, ...) ROWS_TO_6(X, __VA_ARGS__) ROWS_7_TO_10(X, __VA_ARGS__) ROWS_11_TO_14(X, __VA_ARGS__)
-#elif defined(__aarch64__)
+#elif defined(VEC_NEON)
 #define EACH_ROWS(X, ...) ROWS_TO_6(X, __VA_ARGS__) ROWS_7_TO_10(X, __VA_ARGS__)
 #else
 #define EACH_ROWS(X, ...) ROWS_TO_6(X, __VA_ARGS__)

@@ -37,10 +37,10 @@
 enum { VL = 16, REGISTERS = 32 };
 #elif defined(VEC_AVX2)
 enum { VL = 8, REGISTERS = 16 };
-#elif defined(__aarch64__)
+#elif defined(VEC_NEON)
 enum { VL = 4, REGISTERS = 24 };
 #else
-enum { VL = 4, REGISTERS = 16 };
+enum { VL = 4, REGISTERS = 6 }; /* one row a tile: its emulated fma is long, and compilers take minutes to unroll more */
 #endif
 
 #if defined(VEC_AVX512)
