@@ -100,9 +100,9 @@ static sow_code read_halves(const sow_json *node, const char *halves[2], size_t 
 
 static sow_code read_merge(text_bpe *bpe, const sow_json *node, int64_t rank, sow_words *joined)
 {
-    const char *halves[2];
-    size_t bytes[2];
-    int32_t ids[2];
+    const char *halves[2] = {NULL, NULL};
+    size_t bytes[2] = {0, 0};
+    int32_t ids[2] = {-1, -1};
     SOW_TRY(read_halves(node, halves, bytes));
     sow_words_clear(joined);
     for (int i = 0; i < 2; i++) {

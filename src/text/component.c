@@ -18,7 +18,7 @@ static sow_code walk(const sow_json *node, const char *list_key, const char *whe
         return SOW_OK;
     if (sow_json_kind_of(node) != SOW_JSON_OBJECT)
         return SOW_FAIL(SOW_EFORMAT, "%s: is no object with a type", where);
-    const char *type = NULL;
+    const char *type = "";
     SOW_TRY(sow_text_get_string(node, where, "type", &type, NULL));
     if (strcmp(type, "Sequence") != 0)
         return visit(node, type, where, context);

@@ -91,9 +91,10 @@ bool sow_pattern_find(sow_pattern *pattern, const char *text, size_t bytes, size
         return false;
     const PCRE2_SIZE *at = pcre2_get_ovector_pointer(pattern->match);
     for (int i = 0; i < n_groups; i++) {
-        bool is_set = i < n && at[2 * i] != PCRE2_UNSET;
-        groups[i][0] = is_set ? (int64_t)at[2 * i] : -1;
-        groups[i][1] = is_set ? (int64_t)at[2 * i + 1] : -1;
+        bool is_set = i < n && at[0] != PCRE2_UNSET;
+        groups[i][0] = is_set ? (int64_t)at[0] : -1;
+        groups[i][1] = is_set ? (int64_t)at[1] : -1;
+        at += i < n ? 2 : 0;
     }
     return true;
 }

@@ -125,9 +125,13 @@ static void core_row(const sow_json *line, void *context)
     sow_ids_fini(&ids);
 }
 
+typedef struct kept {
+    sow_json *json; /* owned */
+} kept;
+
 typedef struct source {
     char name[64]; /* "gsm8k/test.jsonl" */
-    sow_json **rows;
+    kept *rows;    /* owned */
     int64_t n, capacity;
 } source;
 
@@ -140,14 +144,14 @@ static void keep_row(const sow_json *line, void *context)
     CHECK_OK(sow_line_create(&copy));
     sow_line_node(copy, NULL, line);
     CHECK_OK(sow_line_text(copy, &text));
-    CHECK_OK(sow_json_parse(text, strlen(text), s->name, &s->rows[s->n++]));
+    CHECK_OK(sow_json_parse(text, strlen(text), s->name, &s->rows[s->n++].json));
     sow_line_destroy(&copy);
 }
 
 static void open_source(source *s, const char *name)
 {
     for (int64_t i = 0; i < s->n; i++)
-        sow_json_destroy(&s->rows[i]);
+        sow_json_destroy(&s->rows[i].json);
     SOW_FREE(&s->rows);
     *s = (source){0};
     if (name[0] == '\0')
@@ -156,6 +160,11 @@ static void open_source(source *s, const char *name)
     (void)snprintf(s->name, sizeof s->name, "%s", name);
     (void)snprintf(path, sizeof path, "data/%s", name);
     (void)for_lines(check_shared(path), keep_row, s);
+}
+
+static const sow_json *row_of(const source *s, int64_t i)
+{
+    return s->rows != NULL && i >= 0 && i < s->n ? s->rows[i].json : NULL;
 }
 
 typedef struct bulk {
@@ -174,10 +183,10 @@ static void bulk_row(const sow_json *line, void *context)
     if (strcmp(name, b->source.name) != 0)
         open_source(&b->source, name);
     int64_t i = -1, n = -1;
-    assert_true(sow_json_to_int(sow_json_get(line, "i"), &i) && i >= 0 && i < b->source.n);
+    assert_true(sow_json_to_int(sow_json_get(line, "i"), &i));
     assert_true(sow_json_to_int(sow_json_get(line, "n"), &n));
     (void)snprintf(name, sizeof name, "%.*s", (int)strcspn(colon + 1, "["), colon + 1);
-    const sow_json *node = sow_json_get(b->source.rows[i], name);
+    const sow_json *node = sow_json_get(row_of(&b->source, i), name);
     if (strchr(colon, '[') != NULL)
         node = sow_json_at(node, 0);
     size_t bytes = 0;

@@ -62,17 +62,8 @@ static void check_encode_twice(const sow_gguf_vocabulary *vocabulary, const char
     sow_tokenizer_destroy(&tokenizer);
 }
 
-static const char *const byte_level[] = {"<|im_start|>",
-                                         "a",
-                                         "b",
-                                         "\xC4\xA0",
-                                         "ab",
-                                         "\xC4\xA0"
-                                         "a",
-                                         "<x>",
-                                         "1",
-                                         "\"",
-                                         "\\"};
+static const char *const byte_level[] = {"<|im_start|>", "a",   "b", "\xC4\xA0", "ab",
+                                         "\xC4\xA0\x61", "<x>", "1", "\"",       "\\"};
 static const int32_t byte_level_types[] = {3, 1, 1, 1, 1, 1, 4, 1, 1, 1};
 static const char *const byte_level_merges[] = {"a b", "\xC4\xA0 a"};
 
@@ -116,15 +107,7 @@ static void test_add_bos_begins_with_it_once(void **state)
     check_encode_twice(&v, "a", "1");
 }
 
-static const char *const scored[] = {"<unk>",
-                                     "<s>",
-                                     "<0x0A>",
-                                     "\xE2\x96\x81",
-                                     "a",
-                                     "b",
-                                     "ab",
-                                     "\xE2\x96\x81"
-                                     "ab",
+static const char *const scored[] = {"<unk>", "<s>", "<0x0A>", "\xE2\x96\x81", "a", "b", "ab", "\xE2\x96\x81\x61\x62",
                                      "ba"};
 static const int32_t scored_types[] = {2, 3, 6, 1, 1, 1, 1, 1, 1};
 
