@@ -209,6 +209,10 @@ static sow_code get_rope(const place *root, sow_shape *shape)
                          sow_json_get(node, "original_max_position_embeddings"), "out of range",
                          "an integer from 1 to 16777216");
     shape->rope_original_positions = (int64_t)original;
+    if (shape->rope_factor == 1) { /* none, which is always written the same way */
+        shape->rope_low_freq_factor = shape->rope_high_freq_factor = 0;
+        shape->rope_original_positions = 0;
+    }
     return SOW_OK;
 }
 

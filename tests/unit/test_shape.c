@@ -103,6 +103,13 @@ static void test_parse_when_rotation_is_scaled_reads_both_forms(void **state)
     assert_true(old.rope_theta == 5e5);
     CHECK_OK(parse_with("rope_parameters", "{\"rope_type\": \"default\", \"rope_theta\": 77}", &plain));
     assert_true(plain.rope_factor == 1 && plain.rope_theta == 77);
+    sow_shape unit;
+    CHECK_OK(parse_with("", NULL, &plain));
+    CHECK_OK(parse_with("rope_scaling",
+                        "{\"rope_type\": \"llama3\", \"factor\": 1, \"low_freq_factor\": 1, \"high_freq_factor\": 4, "
+                        "\"original_max_position_embeddings\": 32}",
+                        &unit));
+    assert_memory_equal(&plain, &unit, sizeof plain); /* a factor of 1 is no scaling */
     CHECK_OK(parse_with("rope_scaling", "null", &plain));
     assert_true(plain.rope_factor == 1 && plain.rope_theta == 20000);
 }
