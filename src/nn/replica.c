@@ -14,7 +14,12 @@
 #include <math.h>
 #include <string.h>
 
-enum { CHECK_CHUNK = 1 << 15 };
+#include <omp.h>
+
+enum {
+    CHECK_CHUNK = 1 << 15,
+    SUM_ROWS = 256, /* rows of a tensor between two ticks of the correlation */
+};
 
 struct sow_replica {
     sow_la *la;               /* borrowed */
@@ -23,7 +28,7 @@ struct sow_replica {
     unsigned char *block; /* owned */
     size_t *offsets;      /* owned [n_tensors] */
     int64_t *numbers;     /* owned [n_layers + 1][SOW_N_TENSOR_KINDS]: tensor, -1 for none */
-    float *scratch;       /* owned [3][scratch_n], for sow_replica_correlation */
+    float *scratch;       /* owned [threads][3][scratch_n], for sow_replica_correlation */
     int64_t scratch_n;
 };
 
@@ -74,7 +79,7 @@ sow_code sow_replica_create(sow_la *la, const sow_layout *layout, sow_type type,
     replica->scratch_n += 2 * SOW_NOISE_BLOCK; /* a row's noise is drawn in whole blocks */
     SOW_TRY_OR(rc, SOW_ALLOC(&replica->offsets, layout->n_tensors));
     SOW_TRY_OR(rc, SOW_ALLOC(&replica->numbers, (layout->shape.n_layers + 1) * SOW_N_TENSOR_KINDS));
-    SOW_TRY_OR(rc, SOW_ALLOC(&replica->scratch, 3 * replica->scratch_n));
+    SOW_TRY_OR(rc, SOW_ALLOC(&replica->scratch, sow_la_threads(la) * 3 * replica->scratch_n));
     SOW_ASSERT(place_tensors(replica) == sow_replica_bytes(layout, type));
     SOW_TRY_OR(rc, SOW_ALLOC(&replica->block, sow_replica_bytes(layout, type)));
     *out = replica;
@@ -221,7 +226,8 @@ static void add_row(const sow_replica *replica, int64_t t, int64_t row, const fl
     const sow_tensor *tensor = &replica->layout->tensors[t];
     const int64_t n = tensor->cols, first = row * n, start = first / SOW_NOISE_BLOCK * SOW_NOISE_BLOCK;
     const float *base = theta + tensor->offset + first;
-    float *with = replica->scratch, *without = with + replica->scratch_n, *drawn = without + replica->scratch_n;
+    float *with = replica->scratch + omp_get_thread_num() * 3 * replica->scratch_n,
+          *without = with + replica->scratch_n, *drawn = without + replica->scratch_n;
     if (!tensor->is_matrix) {
         memcpy(with, sow_replica_tensor(replica, t), (size_t)n * sizeof(float));
         memcpy(without, base, (size_t)n * sizeof(float));
@@ -243,6 +249,19 @@ static void add_row(const sow_replica *replica, int64_t t, int64_t row, const fl
     }
 }
 
+/* Rows over threads, their sums in order: the same bits on any number of threads. */
+static void add_rows(const sow_replica *replica, int64_t t, int64_t first, int64_t n, const float *theta,
+                     const sow_tensor_noise *noise, double sums[3])
+{
+    double parts[SUM_ROWS][3] = {{0.0}};
+#pragma omp parallel for schedule(static) num_threads(sow_la_threads(replica->la)) if (n > 1)
+    for (int64_t i = 0; i < n; i++)
+        add_row(replica, t, first + i, theta, noise, parts[i]);
+    for (int64_t i = 0; i < n; i++)
+        for (int k = 0; k < 3; k++)
+            sums[k] += parts[i][k];
+}
+
 sow_code sow_replica_correlation(const sow_replica *replica, int64_t tensor, const float *theta,
                                  const sow_tensor_noise *noise, double *out)
 {
@@ -254,8 +273,12 @@ sow_code sow_replica_correlation(const sow_replica *replica, int64_t tensor, con
         return SOW_OK;
     }
     double sums[3] = {0.0, 0.0, 0.0};
-    for (int64_t row = 0; row < replica->layout->tensors[tensor].rows; row++)
-        add_row(replica, tensor, row, theta, &noise[tensor], sums);
+    const int64_t rows = replica->layout->tensors[tensor].rows;
+    for (int64_t first = 0; first < rows; first += SUM_ROWS) {
+        add_rows(replica, tensor, first, rows - first < SUM_ROWS ? rows - first : SUM_ROWS, theta, &noise[tensor],
+                 sums);
+        sow_phase_tick();
+    }
     *out = sums[1] > 0.0 && sums[2] > 0.0 ? sums[0] / (sqrt(sums[1]) * sqrt(sums[2])) : 0.0;
     return SOW_OK;
 }

@@ -4,6 +4,8 @@
  * end. */
 #include "random_model.h"
 
+#include "sower/phase.h"
+
 enum { N_PROMPTS = 37, MAX_NEW = 20, LONGEST = 60 };
 
 /* Prompts of several lengths: some share a beginning, some are equal, some have nothing in common. */
@@ -258,6 +260,36 @@ static void test_finish_for_every_end_is_named(void **state)
     random_model_close(&m);
 }
 
+static void count_tick(void *context)
+{
+    ++*(int64_t *)context;
+}
+
+/* A unit shows life: it enters prefill and decode, and ticks in every layer of every pass. */
+static void test_generate_enters_phases_and_ticks(void **state)
+{
+    (void)state;
+    random_model m = random_model_open(&random_shapes[1], "auto", 1, SOW_F32);
+    sow_engine *engine = NULL;
+    _Atomic int word = -1;
+    int64_t n_ticks = 0;
+    int32_t ids[3] = {1, 2, 3};
+    CHECK_OK(sow_engine_create(m.la, m.layout, 2, &engine));
+    sow_phase_install_word(&word);
+    sow_phase_install_tick(count_tick, &n_ticks);
+    (void)complete(&m, engine, ids, 3, 1);
+    assert_int_equal(word, SOW_PHASE_PREFILL);
+    const int64_t of_a_pass = n_ticks;
+    assert_true(of_a_pass >= 3 * m.layout->shape.n_layers);
+    (void)complete(&m, engine, ids, 3, 5);
+    assert_int_equal(word, SOW_PHASE_DECODE);
+    assert_int_equal(n_ticks, 6 * of_a_pass);
+    sow_phase_install_tick(NULL, NULL);
+    sow_phase_install_word(NULL);
+    sow_engine_destroy(&engine);
+    random_model_close(&m);
+}
+
 static void test_generate_when_arguments_are_wrong_then_fail(void **state)
 {
     (void)state;
@@ -276,7 +308,7 @@ static void test_generate_when_arguments_are_wrong_then_fail(void **state)
     args.n_prompts = 2;
     args.temperature = -1.0;
     CHECK_FAILS(sow_engine_generate(engine, &args, got), SOW_EARG, "temperature");
-    args.temperature = NAN;
+    args.temperature = (double)NAN;
     CHECK_FAILS(sow_engine_generate(engine, &args, got), SOW_EARG, "temperature");
     args.temperature = 0.0;
     args.stop = "x";
@@ -328,6 +360,7 @@ int main(void)
         cmocka_unit_test(test_greedy_tokens_are_the_argmax_of_the_logits),
         cmocka_unit_test(test_greedy_when_two_logits_are_equal_then_the_lower_id),
         cmocka_unit_test(test_finish_for_every_end_is_named),
+        cmocka_unit_test(test_generate_enters_phases_and_ticks),
         cmocka_unit_test(test_generate_when_arguments_are_wrong_then_fail),
         cmocka_unit_test(test_generate_when_logits_are_not_finite_then_the_row_is_named),
     };

@@ -185,6 +185,12 @@ static void test_correlation_by_type_is_what_rounding_leaves(void **state)
         CHECK_OK(sow_replica_correlation(m.replica, q, m.theta, noise, &got));
         if (!(got > low[type] && got < high[type]))
             fail_msg("%s: correlation %.9g", sow_type_name((sow_type)type), got);
+        random_model two = random_model_open(&random_shapes[1], "auto", 2, (sow_type)type);
+        double other = -2.0;
+        CHECK_OK(sow_replica_make(two.replica, two.theta, noise));
+        CHECK_OK(sow_replica_correlation(two.replica, q, two.theta, noise, &other));
+        assert_true(got == other);
+        random_model_close(&two);
         CHECK_OK(sow_replica_correlation(m.replica, norm, m.theta, noise, &got));
         assert_true(got > 0.999 && got < 1.0000001);
         noise[q].factor = 0.0f;
