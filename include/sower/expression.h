@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Expressions: the value of an arithmetic expression as Python's eval gives it, for graders that were written in Python.
+/* Expressions: the value of an arithmetic expression as Python's eval gives it, for graders that were written in
+ * Python.
  *
  * Needs: error, alloc.  Threads: one workspace, one thread.  Bits: integers and IEEE double operations only, the same
  * everywhere.
  *
- * Whole numbers are exact up to 16,384 bits, `/` gives a double rounded once, `//` rounds down, `**` binds to the right and
- * tighter than a sign on its left, numbers with leading zeros are refused.  What Python refuses, or answers with a complex
- * number or a tuple, has no value here.  Neither has what is larger than 16,384 bits, deeper than 200 parentheses (Python's
- * own limit), or has more than 2,900 signs in a row (Python 3.11: about 2,990). */
+ * Whole numbers are exact up to 16,384 bits, `/` gives a double rounded once, `//` rounds down, `**` binds to the
+ * right and tighter than a sign on its left, numbers with leading zeros are refused.  What Python refuses, or answers
+ * with a complex number or a tuple, has no value here.  Neither has what is larger than 16,384 bits, deeper than 200
+ * parentheses (Python's own limit), or has more than 2,900 signs in a row (Python 3.11: about 2,990). */
 #ifndef SOWER_EXPRESSION_H
 #define SOWER_EXPRESSION_H
 

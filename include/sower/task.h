@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tasks: prompts and graders.  A row is a pure function of the options and its number.
  *
- * Needs: options (sow_task_options), philox, json, words, pattern (regular expressions, layer text).  Threads: one task, one thread.  Ranks: knows none; every rank
- * opens the task itself (from the seed) or from a file's bytes that root sent.
+ * Needs: options (sow_task_options), philox, json, words, pattern (regular expressions, layer text).  Threads: one
+ * task, one thread.  Ranks: knows none; every rank opens the task itself (from the seed) or from a file's bytes that
+ * root sent.
  *
- * A task is a row of tasks.def and a file src/task/NAME.c (docs/HOWTO-add-a-task.md).  Contract tests loop over the table. */
+ * A task is a row of tasks.def and a file src/task/NAME.c (docs/HOWTO-add-a-task.md).  Contract tests loop over the
+ * table. */
 #ifndef SOWER_TASK_H
 #define SOWER_TASK_H
 
-#include <stdbool.h>
-
 #include "sower/options.h"
 #include "sower/words.h"
+
+#include <stdbool.h>
 
 struct sow_json; /* json.h */
 
@@ -26,8 +28,8 @@ typedef struct sow_grade {
     double parts[SOW_MAX_PARTS];
 } sow_grade;
 
-/* ask, solve and key ADD to *out.  Generated rows are held out if crc32 of their key is 0 mod 10; a file's rows if they have
- * "split": "test". */
+/* ask, solve and key ADD to *out.  Generated rows are held out if crc32 of their key is 0 mod 10; a file's rows if
+ * they have "split": "test". */
 typedef struct sow_task_kind {
     const char *name, *doc;
     const char *parts[SOW_MAX_PARTS + 1]; /* names, NULL-terminated: {"format", "answer"} */
@@ -41,15 +43,17 @@ typedef struct sow_task_kind {
     int64_t (*n_rows)(const sow_task_state *state);
     /* The prompt of row i (i counts from options->offset), without template and chat. */
     sow_code (*ask)(sow_task_state *state, int64_t row, sow_words *out);
-    /* An answer that scores full marks (the task's own solution); for tests and supervised rows.  SOW_EARG if the file's row
-     * has none. */
+    /* An answer that scores full marks (the task's own solution); for tests and supervised rows.  SOW_EARG if the
+     * file's row has none. */
     sow_code (*solve)(sow_task_state *state, int64_t row, sow_words *out);
     /* What the held-out rule looks at: two rows with one key are the same question. */
     sow_code (*key)(sow_task_state *state, int64_t row, sow_words *out);
     /* Grades a completion (the new text only).  Pure.  Never fails on content. */
     sow_code (*grade)(sow_task_state *state, int64_t row, const char *completion, size_t bytes, sow_grade *out);
-    /* Grades a row given as JSON with "response" (for `sower grade`): parses the row's fields; SOW_EFORMAT names the field. */
-    sow_code (*grade_json)(const sow_task_options *options, const struct sow_json *row, const char *what, sow_grade *out);
+    /* Grades a row given as JSON with "response" (for `sower grade`): parses the row's fields; SOW_EFORMAT names the
+     * field. */
+    sow_code (*grade_json)(const sow_task_options *options, const struct sow_json *row, const char *what,
+                           sow_grade *out);
 } sow_task_kind;
 
 int64_t sow_task_count(void);
@@ -58,10 +62,12 @@ const sow_task_kind *sow_task_find(const char *name); /* NULL if none */
 
 /* An opened task: kind, options, state. */
 typedef struct sow_task sow_task;
-/* Opens the task of options->name.  SOW_ECONF for an unknown name (with the nearest), SOW_EIO, SOW_EFORMAT for its file. */
+/* Opens the task of options->name.  SOW_ECONF for an unknown name (with the nearest), SOW_EIO, SOW_EFORMAT for its
+ * file. */
 SOW_NODISCARD sow_code sow_task_open(const sow_task_options *options, sow_task **out);
 /* The same with the file's bytes at hand (they are copied). */
-SOW_NODISCARD sow_code sow_task_open_bytes(const sow_task_options *options, const char *file, size_t file_bytes, sow_task **out);
+SOW_NODISCARD sow_code sow_task_open_bytes(const sow_task_options *options, const char *file, size_t file_bytes,
+                                           sow_task **out);
 void sow_task_close(sow_task **task);
 const sow_task_kind *sow_task_kind_of(const sow_task *task);
 const sow_task_options *sow_task_options_of(const sow_task *task);
@@ -73,7 +79,8 @@ SOW_NODISCARD sow_code sow_task_prompt(sow_task *task, int64_t row, sow_words *o
 SOW_NODISCARD sow_code sow_task_solve(sow_task *task, int64_t row, sow_words *out);
 SOW_NODISCARD sow_code sow_task_key(sow_task *task, int64_t row, sow_words *out);
 /* Allocates nothing. */
-SOW_NODISCARD sow_code sow_task_grade(sow_task *task, int64_t row, const char *completion, size_t bytes, sow_grade *out);
+SOW_NODISCARD sow_code sow_task_grade(sow_task *task, int64_t row, const char *completion, size_t bytes,
+                                      sow_grade *out);
 /* The same task on its held-out rows (split test), `rows` of them; *has false if it has none (a file without them). */
 SOW_NODISCARD sow_code sow_task_open_held_out(const sow_task *task, int64_t rows, sow_task **out, bool *has);
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Drift of weights from their base.
  *
- * A tensor is cut into blocks of 16,384 elements; each block is summed by one thread in element order, then the blocks are
- * added in order: bits independent of threads.
+ * A tensor is cut into blocks of 16,384 elements; each block is summed by one thread in element order, then the blocks
+ * are added in order: bits independent of threads.
  *
- * The paper's figure (arXiv 2601.20861, evaluation_script.py: torch.sum((base - current)**2) of fp16 tensors) rounds the
- * weights, the difference and the square to fp16.  Its sum is kept in double here; torch adds in float32 and rounds each
- * tensor's sum to fp16 once more, an error of at most 2^-11 of a tensor's share and infinity above 65,504, which is the
- * library's and not the formula's. */
+ * The paper's figure (arXiv 2601.20861, evaluation_script.py: torch.sum((base - current)**2) of fp16 tensors) rounds
+ * the weights, the difference and the square to fp16.  Its sum is kept in double here; torch adds in float32 and
+ * rounds each tensor's sum to fp16 once more, an error of at most 2^-11 of a tensor's share and infinity above 65,504,
+ * which is the library's and not the formula's. */
 #include "sower/drift.h"
 
 #include "sower/words.h"

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Conciseness (Qiu et al., arXiv 2509.24372): say no more than the reference does.
  *
- * reward = -|characters of the completion - characters of the reference|: dense, so that it moves any model.  A character is
- * a code point; each maximal ill-formed piece counts as one, as it would when decoded with replacement.  Correct means
- * reward 0: the length is right, whatever is said.
+ * reward = -|characters of the completion - characters of the reference|: dense, so that it moves any model.  A
+ * character is a code point; each maximal ill-formed piece counts as one, as it would when decoded with
+ * replacement.  Correct means reward 0: the length is right, whatever is said.
  *
- * Rows: "Solve: A + B =" with A and B from 1 to task.operand_max (20), reference the sum; or {"prompt", "reference"} from a
- * file.  Key: the prompt. */
+ * Rows: "Solve: A + B =" with A and B from 1 to task.operand_max (20), reference the sum; or {"prompt", "reference"}
+ * from a file.  Key: the prompt. */
 #include "task_impl.h"
 
 #include "sower/alloc.h"

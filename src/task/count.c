@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How often a letter stands in six to nine letters a..c: "count a abccacba=" -> "3".  Key: the letter and the letters. */
+/* How often a letter stands in six to nine letters a..c: "count a abccacba=" -> "3".  Key: the letter and the
+ * letters. */
 #include "task_impl.h"
 
 #include <stdio.h>

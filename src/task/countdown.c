@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Countdown: reach a target from some numbers, each used once, by + - * /.
  *
- * Form paper: the prompt of Qiu et al. (arXiv 2509.24372) and arXiv 2601.20861, with rows from the seed (targets 10..100) or
- * from a file in the paper's form, [{"numbers": [44, 19, 35], "target": "98", "context": PROMPT, "solution": "..."}, ...] or
- * one such object a line; context and solution may be missing.  Form short: the line of the laboratory model,
- * "cd 7 11 2 20=" -> "<7+11+2>". */
+ * Form paper: the prompt of Qiu et al. (arXiv 2509.24372) and arXiv 2601.20861, with rows from the seed (targets
+ * 10..100) or from a file in the paper's form, [{"numbers": [44, 19, 35], "target": "98", "context": PROMPT,
+ * "solution": "..."}, ...] or one such object a line; context and solution may be missing.  Form short: the line of
+ * the laboratory model, "cd 7 11 2 20=" -> "<7+11+2>". */
 #include "task_impl.h"
 
 #include "sower/alloc.h"

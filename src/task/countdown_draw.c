@@ -70,6 +70,7 @@ bool sow_countdown_draw_paper(const void *how, sow_random *random, void *item, c
     if (out->row.n == 0) /* once a row: if each draw chose anew, rows with few numbers would pass more often */
         out->row.n = range->numbers_min + (int64_t)sow_random_below(random, choices);
     uint32_t n = (uint32_t)out->row.n;
+    SOW_ASSERT(n >= 2 && n <= MAX_GENERATED);
     for (uint32_t i = 0; i < n; i++) {
         parts[i].value = out->row.numbers[i] = 1 + (int64_t)sow_random_below(random, (uint32_t)range->operand_max);
         (void)snprintf(parts[i].text, sizeof parts[i].text, "%lld", (long long)parts[i].value);

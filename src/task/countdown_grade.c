@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Countdown's graders.
  *
- * Form paper: the rule of Qiu et al. (arXiv 2509.24372), which arXiv 2601.20861 and 2605.30148 use too, to the letter of its
- * Python: regular expressions with DOTALL, whose lazy `.*?` finds the first end; `$` also matches before a last newline; the
- * last answer counts; eval computes it.
+ * Form paper: the rule of Qiu et al. (arXiv 2509.24372), which arXiv 2601.20861 and 2605.30148 use too, to the letter
+ * of its Python: regular expressions with DOTALL, whose lazy `.*?` finds the first end; `$` also matches before a last
+ * newline; the last answer counts; eval computes it.
  *
  *     format   1    <think> ANY </think> newline <answer> ANY </answer> and nothing else
  *              else 0.1 if there is a </think>, plus 0.5 if there is an <answer> ... </answer>
  *     answer   1    digits, + - * / ( ) and blanks only; each number once; |value - target| < 1e-5
  *     reward   0.1 format + answer
  *
- * The completion is the text after the prompt's <think>.  Form short: the whole completion is <, digits and + - *, >. */
+ * The completion is the text after the prompt's <think>.  Form short: the whole completion is <,
+ * digits and + - *, >. */
 #include "task_impl.h"
 
 #include <math.h>

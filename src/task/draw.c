@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Generated rows: row i is a pure function of (task, seed, split, i).
  *
- * A row has its own place in Philox, so that any rank can make any row and none depends on another.  Inside the place, draws
- * are repeated until one is legal and lies on the right side of the held-out rule.  The task is in the place by a checksum of
- * its name, not by its position in tasks.def: a new line in the table changes no row. */
+ * A row has its own place in Philox, so that any rank can make any row and none depends on another.  Inside the place,
+ * draws are repeated until one is legal and lies on the right side of the held-out rule.  The task is in the place by
+ * a checksum of its name, not by its position in tasks.def: a new line in the table changes no row. */
 #include "task_impl.h"
 
 #include "sower/hash.h"

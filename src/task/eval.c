@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Three numbers 1..9 and two operators of + - *, usual precedence, value 0..99: "eval 4+9-9=" -> "4".  Key: the prompt. */
+/* Three numbers 1..9 and two operators of + - *, usual precedence, value 0..99: "eval 4+9-9=" -> "4".  Key: the
+ * prompt. */
 #include "task_impl.h"
 
 #include <stdio.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Whole numbers as Python has them, up to a bound: sign and magnitude in 32-bit limbs, lowest first.
  *
- * A completion's numbers have one limb, so the schoolbook methods cost nothing; long ones (99**98) are rare and bounded, and
- * there simple code counts more than speed. */
+ * A completion's numbers have one limb, so the schoolbook methods cost nothing; long ones (99**98) are rare and
+ * bounded, and there simple code counts more than speed. */
 #include "task_impl.h"
 
 #include <math.h>
@@ -260,8 +260,8 @@ static void shift_magnitude(const sow_integer *x, int shift, sow_integer *out, b
     trim(out);
 }
 
-/* The method of CPython's long_true_divide: a quotient of 55 or 56 bits and whether anything is left, then one rounding to 53
- * bits (fewer where the result is subnormal), half to even. */
+/* The method of CPython's long_true_divide: a quotient of 55 or 56 bits and whether anything is left, then one
+ * rounding to 53 bits (fewer where the result is subnormal), half to even. */
 bool sow_integer_true_divide(const sow_integer *a, const sow_integer *b, double *out)
 {
     enum { MANTISSA = 53, MIN_EXPONENT = -1021, MAX_EXPONENT = 1024 };
@@ -284,6 +284,7 @@ bool sow_integer_true_divide(const sow_integer *a, const sow_integer *b, double 
     uint64_t x = (quotient.n > 0 ? quotient.limb[0] : 0) | (quotient.n > 1 ? (uint64_t)quotient.limb[1] << 32 : 0);
     int x_bits = bits_of(&quotient);
     int extra = (x_bits > MIN_EXPONENT - shift ? x_bits : MIN_EXPONENT - shift) - MANTISSA;
+    SOW_ASSERT(extra >= 1);
     uint64_t half = UINT64_C(1) << (extra - 1);
     uint64_t sticky = x | (is_inexact ? 1 : 0);
     if ((x & half) != 0 && (sticky & (3 * half - 1)) != 0)

@@ -5,8 +5,8 @@
  *     exact     it equals the answer, blanks around both aside
  *     numeric   its last number equals the answer
  *     regex     the answer is a regular expression (pcre2, UTF-8) that matches somewhere in it
- * "answer" is a string; for exact it may be a whole number, for numeric any number.  "solution" may give a completion that is
- * right, where the answer itself is none (regex).  Key: the prompt. */
+ * "answer" is a string; for exact it may be a whole number, for numeric any number.  "solution" may give a completion
+ * that is right, where the answer itself is none (regex).  Key: the prompt. */
 #include "task_impl.h"
 
 #include "sower/alloc.h"

@@ -56,7 +56,9 @@ static bool is_negative(const char *text, size_t start)
 {
     if (start == 0 || text[start - 1] != '-')
         return false;
-    char before = start >= 2 ? text[start - 2] : ' ';
+    if (start == 1)
+        return true;
+    char before = text[start - 2];
     return !is_digit(before) && before != ')' && before != '.';
 }
 

@@ -50,8 +50,8 @@ static pair divide(pair a, pair b)
     return add(normalize(q1, q2), (pair){rest.high / b.high, 0});
 }
 
-/* log x = e log 2 + 2 (s + s^3/3 + s^5/5 + ...) with s = (m - 1)/(m + 1), x = m 2^e, m in [sqrt(1/2), sqrt(2)): s^2 < 0.0295,
- * so 22 terms reach 2^-110. */
+/* log x = e log 2 + 2 (s + s^3/3 + s^5/5 + ...), x = m 2^e with m in [sqrt(1/2), sqrt(2)), s = (m - 1)/(m + 1):
+ * s^2 < 0.0295, so 22 terms reach 2^-110. */
 static pair logarithm(double x)
 {
     int e = 0;

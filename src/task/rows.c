@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Rows from a file: JSON lines, or one JSON array of rows (the paper's countdown.json).
  *
- * An array is cut into its elements first, and each element is parsed as a line would be: one way in for both forms, and
- * every message can name the line of the file. */
+ * An array is cut into its elements first, and each element is parsed as a line would be: one way in for both forms,
+ * and every message can name the line of the file. */
 #include "task_impl.h"
 
 #include <stdio.h>
@@ -169,9 +169,12 @@ static const char *kind_words(const sow_json *node)
 sow_code sow_row_text(const sow_json *row, const char *key, const char *what, const char **out, size_t *bytes)
 {
     const sow_json *node = sow_json_get(row, key);
-    if (sow_json_kind_of(node) != SOW_JSON_STRING)
+    size_t n = 0;
+    const char *text = sow_json_to_string(node, &n);
+    if (text == NULL)
         return SOW_FAIL(SOW_EFORMAT, "%s: %s: is %s, expected a string", what, key, kind_words(node));
-    *out = sow_json_to_string(node, bytes);
+    *out = text;
+    *bytes = n;
     return SOW_OK;
 }
 
@@ -185,7 +188,7 @@ sow_code sow_row_string(const sow_json *row, const char *key, const char *what, 
         return SOW_OK;
     }
     SOW_TRY(sow_row_text(row, key, what, &text, &bytes));
-    if (strlen(text) != bytes)
+    if (text == NULL || strlen(text) != bytes)
         return SOW_FAIL(SOW_EFORMAT, "%s: %s: holds the character NUL, expected text", what, key);
     *out = text;
     return SOW_OK;
@@ -195,7 +198,7 @@ sow_code sow_row_prompt(const sow_json *row, const char *what, const char **out)
 {
     const char *prompt = NULL;
     SOW_TRY(sow_row_string(row, "prompt", what, true, &prompt));
-    if (prompt[0] == '\0')
+    if (prompt == NULL || prompt[0] == '\0')
         return SOW_FAIL(SOW_EFORMAT, "%s: prompt: is empty, expected text", what);
     *out = prompt;
     return SOW_OK;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The skills of the laboratory model: short generated lines with one right answer.
  *
- * A line is PROMPT ANSWER \n; the newline ends generation and is no part of the completion.  Right means equal.  The prior
- * skills of the study: what a run on Countdown may make the model forget. */
+ * A line is PROMPT ANSWER \n; the newline ends generation and is no part of the completion.  Right means equal.  The
+ * prior skills of the study: what a run on Countdown may make the model forget. */
 #include "task_impl.h"
 
 #include "sower/alloc.h"

@@ -13,10 +13,10 @@ static bool answer(const char *prompt, char out[SOW_LINE_BYTES])
         *at != '\0')
         return false;
     size_t n = 0;
-    for (char d = '0'; d <= '9'; d++)
+    for (int d = '0'; d <= '9'; d++)
         for (const char *c = digits; *c != '\0'; c++)
             if (*c == d)
-                out[n++] = d;
+                out[n++] = *c;
     out[n] = '\0';
     return true;
 }

@@ -146,6 +146,7 @@ sow_code sow_task_open_bytes(const sow_task_options *options, const char *file, 
 {
     sow_task *task = NULL;
     SOW_TRY(open_any(options, file, file_bytes, &task));
+    SOW_ASSERT(task != NULL);
     sow_code rc = check_rows(task);
     if (rc == SOW_OK)
         *out = task;
@@ -173,6 +174,7 @@ sow_code sow_task_open_held_out(const sow_task *task, int64_t rows, sow_task **o
     options.offset = 0;
     options.rows = rows;
     SOW_TRY(open_any(&options, task->file, task->file_bytes, &held_out));
+    SOW_ASSERT(held_out != NULL);
     *has = held_out->rows > 0;
     if (*has)
         *out = held_out;

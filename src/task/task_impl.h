@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of layer `task` share: rows drawn from a seed, rows read from a file, the short lines of the laboratory
- * model, and whole numbers without a limit that matters. */
+/* What the files of layer `task` share: rows drawn from a seed, rows read from a file, the short lines of the
+ * laboratory model, and whole numbers without a limit that matters. */
 #ifndef SOWER_TASK_IMPL_H
 #define SOWER_TASK_IMPL_H
 
@@ -40,8 +40,8 @@ typedef struct sow_span {
     size_t at, bytes;
 } sow_span;
 
-/* Takes one row, already known to be a JSON object.  what: "FILE:LINE".  is_kept: the row is of the split that was asked
- * for; else it is only checked. */
+/* Takes one row, already known to be a JSON object.  what: "FILE:LINE".  is_kept: the row is of the split that was
+ * asked for; else it is only checked. */
 typedef sow_code (*sow_row_add_fn)(void *owner, const sow_json *row, const char *what, bool is_kept);
 
 /* Reads JSON lines, or one JSON array of rows.  A row's field "split" ("train", "test"; missing: train) says where it

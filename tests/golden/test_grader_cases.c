@@ -1,7 +1,7 @@
 // NEEDS: task
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The graders against recorded cases of ../shared: Countdown's (from the paper's own Python), and the laboratory model's 400
- * held-out items with its answers to them and their grades. */
+/* The graders against recorded cases of ../shared: Countdown's (from the paper's own Python), and the laboratory
+ * model's 400 held-out items with its answers to them and their grades. */
 #include "check.h"
 #include "task_options.h"
 
@@ -52,7 +52,7 @@ static void test_countdown_when_all_recorded_cases_are_graded_then_equal(void **
 
 static int compare_numbers(const void *a, const void *b)
 {
-    int x = *(const int *)a, y = *(const int *)b;
+    long x = *(const long *)a, y = *(const long *)b;
     return (x > y) - (x < y);
 }
 
@@ -62,10 +62,13 @@ static void key_of(const char *task, const char *prompt, char key[64])
     const char *rest = strchr(prompt, ' ') + 1;
     int n = (int)strcspn(rest, "=");
     if (strcmp(task, "cd") == 0) {
-        int v[4];
-        assert_int_equal(sscanf(rest, "%d %d %d %d=", &v[0], &v[1], &v[2], &v[3]), 4);
+        long v[4];
+        char *at = NULL;
+        for (int i = 0; i < 4; i++, rest = at)
+            v[i] = strtol(rest, &at, 10);
+        assert_string_equal(at, "=");
         qsort(v, 3, sizeof v[0], compare_numbers);
-        (void)snprintf(key, 64, "cd %d %d %d %d", v[0], v[1], v[2], v[3]);
+        (void)snprintf(key, 64, "cd %ld %ld %ld %ld", v[0], v[1], v[2], v[3]);
     } else if (strcmp(task, "count") == 0) {
         (void)snprintf(key, 64, "%c%.*s", rest[0], n - 2, rest + 2);
     } else if (strcmp(task, "calc") == 0 || strcmp(task, "eval") == 0) {

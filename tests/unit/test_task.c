@@ -193,8 +193,8 @@ static void test_prompt_when_countdown_paper_then_verbatim(void **state)
     sow_task_close(&task);
 }
 
-/* Generated rows and their keys are part of what a run's ledger stands for: a change of the drawing must be seen.  The hash
- * is that of 200 prompts, one a line, of seed 1. */
+/* Generated rows and their keys are part of what a run's ledger stands for: a change of the drawing must be seen.  The
+ * hash is that of 200 prompts, one a line, of seed 1. */
 static void test_rows_when_drawn_then_as_they_always_were(void **state)
 {
     (void)state;

@@ -209,7 +209,8 @@ static void test_conciseness_when_graded_then_characters_count(void **state)
     check_refused(&options, "{\"response\": \"30\"}", "in:7: reference: is missing");
 }
 
-/* A completion may be cut in the middle of a character: the numbers are those of len(bytes.decode("utf-8", "replace")). */
+/* A completion may be cut in the middle of a character: the numbers are those of len(bytes.decode("utf-8",
+ * "replace")). */
 static void test_conciseness_when_bytes_are_ill_formed_then_as_decoded_with_replacement(void **state)
 {
     (void)state;
