@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Small model files made in memory for the tests of the file half of `nn`: a growing block of bytes, a safetensors file, a GGUF. */
+/* Small model files made in memory for the tests of the file half of `nn`: a growing block of bytes, a safetensors
+ * file, a GGUF. */
 #ifndef SOWER_TESTS_MODEL_FILES_H
 #define SOWER_TESTS_MODEL_FILES_H
 
@@ -147,15 +148,15 @@ static inline void gguf_metadata(blob *b, const sow_shape *shape, const gguf_edi
         int kind;
         double number;
     } rows[] = {
-        {"llama.vocab_size", SOW_GGUF_U32, (double)shape->vocab_size},
-        {"llama.embedding_length", SOW_GGUF_U32, (double)shape->hidden_size},
-        {"llama.feed_forward_length", SOW_GGUF_U32, (double)shape->intermediate_size},
-        {"llama.block_count", SOW_GGUF_U32, (double)shape->n_layers},
-        {"llama.attention.head_count", SOW_GGUF_U32, (double)shape->n_heads},
-        {"llama.attention.head_count_kv", SOW_GGUF_U64, (double)shape->n_kv_heads},
-        {"llama.rope.dimension_count", SOW_GGUF_I32, (double)shape->head_dim},
-        {"llama.context_length", SOW_GGUF_U32, (double)shape->max_positions},
-        {"llama.attention.layer_norm_rms_epsilon", SOW_GGUF_F32, shape->rms_norm_eps},
+        {".vocab_size", SOW_GGUF_U32, (double)shape->vocab_size},
+        {".embedding_length", SOW_GGUF_U32, (double)shape->hidden_size},
+        {".feed_forward_length", SOW_GGUF_U32, (double)shape->intermediate_size},
+        {".block_count", SOW_GGUF_U32, (double)shape->n_layers},
+        {".attention.head_count", SOW_GGUF_U32, (double)shape->n_heads},
+        {".attention.head_count_kv", SOW_GGUF_U64, (double)shape->n_kv_heads},
+        {".rope.dimension_count", SOW_GGUF_I32, (double)shape->head_dim},
+        {".context_length", SOW_GGUF_U32, (double)shape->max_positions},
+        {".attention.layer_norm_rms_epsilon", SOW_GGUF_F32, shape->rms_norm_eps},
         {"tokenizer.ggml.eos_token_id", SOW_GGUF_U32, (double)shape->eos[0]},
     };
     bool is_known = edit->key == NULL;
@@ -165,9 +166,11 @@ static inline void gguf_metadata(blob *b, const sow_shape *shape, const gguf_edi
         (*n)++;
     }
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        bool is_it = edit->key != NULL && strcmp(edit->key, rows[i].key) == 0;
+        char key[80];
+        (void)snprintf(key, sizeof key, "%s%s", rows[i].key[0] == '.' ? shape->family : "", rows[i].key);
+        bool is_it = edit->key != NULL && strcmp(edit->key, key) == 0;
         if (!is_it) {
-            gguf_entry(b, rows[i].key, rows[i].kind, rows[i].number, NULL);
+            gguf_entry(b, key, rows[i].kind, rows[i].number, NULL);
             (*n)++;
         }
         is_known = is_known || (is_it && edit->kind < 0);
@@ -187,14 +190,17 @@ static inline int64_t gguf_place(const sow_shape *shape, int64_t row)
 
 static inline void gguf_data(blob *b, const sow_layout *layout, const sow_tensor *tensor, const float *theta)
 {
-    bool is_turned = tensor->kind == SOW_TENSOR_Q || tensor->kind == SOW_TENSOR_K;
+    bool is_turned = (tensor->kind == SOW_TENSOR_Q || tensor->kind == SOW_TENSOR_K ||
+                      tensor->kind == SOW_TENSOR_Q_BIAS || tensor->kind == SOW_TENSOR_K_BIAS) &&
+                     strcmp(layout->shape.family, "llama") == 0;
+    int64_t n_rows = tensor->is_matrix ? tensor->rows : tensor->cols, n_cols = tensor->is_matrix ? tensor->cols : 1;
     size_t first = b->n;
-    assert_true((size_t)(tensor->rows * tensor->cols) * 4 <= sizeof b->data - b->n);
-    b->n += (size_t)(tensor->rows * tensor->cols) * 4;
-    for (int64_t r = 0; r < tensor->rows; r++) {
+    assert_true((size_t)(n_rows * n_cols) * 4 <= sizeof b->data - b->n);
+    b->n += (size_t)(n_rows * n_cols) * 4;
+    for (int64_t r = 0; r < n_rows; r++) {
         int64_t place = is_turned ? gguf_place(&layout->shape, r) : r;
-        memcpy(b->data + first + (size_t)(place * tensor->cols) * 4, theta + tensor->offset + r * tensor->cols,
-               (size_t)tensor->cols * 4); /* the tests run on little-endian machines */
+        memcpy(b->data + first + (size_t)(place * n_cols) * 4, theta + tensor->offset + r * n_cols,
+               (size_t)n_cols * 4); /* the tests run on little-endian machines */
     }
 }
 

@@ -1,7 +1,7 @@
 // NEEDS: nn la text base
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whole models: folders written, opened again and read to the bit; folders that are not right; new models from a seed; the models
- * that others made. */
+/* Whole models: folders written, opened again and read to the bit; folders that are not right; new models from a seed;
+ * the models that others made. */
 #include "model_files.h"
 
 #include <dirent.h>
@@ -232,7 +232,8 @@ static void write_shard(const place *p, const char *name, const sow_layout *layo
     write_file(p->path, name, file.data, file.n);
 }
 
-/* A model in two files with an index, as large models come; the index names the second file, and that of the last norm. */
+/* A model in two files with an index, as large models come; the index names the second file, and that of the last norm.
+ */
 static void write_shards(const place *p, const char *second, const char *of_norm)
 {
     sow_shape shape = small_shape(true);
