@@ -24,6 +24,7 @@
 #endif
 
 enum { LINE_BYTES = 64 };
+static const char DEFAULT_FOLDER[] = "/dev/shm";
 static const size_t STEP_BYTES = (size_t)64 << 20; /* taken between two signs of life */
 static const size_t EXTRA_BYTES = (size_t)1 << 20; /* for what MPI puts beside the data */
 
@@ -33,15 +34,19 @@ static const size_t EXTRA_BYTES = (size_t)1 << 20; /* for what MPI puts beside t
 static const char *find_folder(void)
 {
     const char *folder = getenv("OMPI_MCA_osc_sm_backing_directory");
-    return folder != NULL && folder[0] == '/' ? folder : "/dev/shm";
+    return folder != NULL && folder[0] == '/' ? folder : DEFAULT_FOLDER;
 }
 
 sow_code sow_par_shared_space(const char *what, size_t bytes)
 {
     struct statvfs fs;
     const char *folder = find_folder();
-    if (statvfs(folder, &fs) != 0)
-        return SOW_OK; /* MPI puts it elsewhere: then taking the pages tells */
+    if (statvfs(folder, &fs) != 0) {
+        if (strcmp(folder, DEFAULT_FOLDER) == 0)
+            return SOW_OK; /* MPI puts it elsewhere: then taking the pages tells */
+        return SOW_FAIL(SOW_EIO, "%s: %s; shared memory for %s goes there (osc_sm_backing_directory)", folder,
+                        strerror(errno), what);
+    }
     uint64_t bytes_free = (uint64_t)fs.f_bavail * fs.f_frsize;
     uint64_t needed = bytes > SIZE_MAX - EXTRA_BYTES ? UINT64_MAX : (uint64_t)(bytes + EXTRA_BYTES);
     if (needed > bytes_free)

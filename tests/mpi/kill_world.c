@@ -311,6 +311,35 @@ static void run_silent_root(void)
         verdict();
 }
 
+static double longest_silence_s(void)
+{
+    double longest = 0;
+    for (int r = 1; r < size && me == 0; r++)
+        longest = fmax(longest, sow_world_silence_s(world, r));
+    return longest;
+}
+
+/* Nobody dies: all idle for some deadlines, then the whole job is suspended for two, and root, awake first, blames
+ * nobody. */
+static void run_idle(void)
+{
+    double longest = 0;
+    cut_and_seal(0);
+    for (double begun = sow_clock_now_s(); sow_clock_now_s() - begun < 3 * DEADLINE_S; sow_clock_sleep_s(2e-3)) {
+        expect(sow_world_pulse(world) == SOW_OK, "pulse");
+        longest = fmax(longest, longest_silence_s());
+    }
+    expect(longest < 0.8 * DEADLINE_S, "pulses are heard");
+    sow_clock_sleep_s(2 * DEADLINE_S + (me == 0 ? 0 : 0.3));
+    for (double begun = sow_clock_now_s(); sow_clock_now_s() - begun < DEADLINE_S; sow_clock_sleep_s(2e-3)) {
+        expect(sow_world_pulse(world) == SOW_OK, "pulse");
+        longest = fmax(longest, longest_silence_s());
+    }
+    expect(longest < 0.8 * DEADLINE_S, "who was away blames nobody");
+    if (me == 0)
+        verdict();
+}
+
 /* The last rank does not come to a barrier. */
 static void run_late(bool is_killed)
 {
@@ -400,6 +429,8 @@ int main(int argc, char **argv)
         run_root();
     else if (strcmp(name, "silent_root") == 0)
         run_silent_root();
+    else if (strcmp(name, "idle") == 0)
+        run_idle();
     else if (strcmp(name, "late") == 0 || strcmp(name, "late_killed") == 0)
         run_late(strcmp(name, "late_killed") == 0);
     else if (strcmp(name, "end") == 0)

@@ -86,6 +86,12 @@ if [ "$is_open_mpi" = yes ]; then
     survives late_killed 3
     survives end 3
     survives end_stopped 3
+    survives idle 3
+    # Without a control window, as between hosts: only pulses tell.
+    export OMPI_MCA_osc_sm_backing_directory=/nonexistent
+    for scenario in killed stopped mute idle silent_root root end; do
+        survives $scenario 3
+    done
 else
     echo "SKIP: this MPI ends the job when a rank dies; the survivors' scenarios need Open MPI"
 fi
