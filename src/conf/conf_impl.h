@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the files of this layer share: the rows of the table, where a value came from, and the messages.
  *
- *     options.def, task_options.def --> table.c (rows) --> value.c (text <-> field) <-- yaml.c (file), options.c (set)
+ *     options.def, task_options.def --> option_rows.c --> value.c (text <-> field) <-- yaml.c (file), options.c (set)
  *                                                     \--> write.c (YAML, settings), doc.c (CONFIG.md, sower config)
  *
  * Needs: options, words. */
