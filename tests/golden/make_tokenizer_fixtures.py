@@ -20,7 +20,8 @@ CORPUS = [
     "foo foobar foo_bar FOO hello hello there, the other mother gathers the others together",
 ]
 WORDS = ["the", " the", "don't", "I'LL", "<x>", "<|a|>", "<|ab|>", "<mask>", " <mask> ", "foo", "foobar", " foo ", "▁", "  ", "\n\n",
-         "hello", "12345", "½¾", "a_b", "éé", "e\u0301", "<unk>", " \n ", "the1st", "x<x>y", "'s", "2.50", "日本語", "</s>"]
+         "hello", "12345", "½¾", "a_b", "éé", "e\u0301", "<unk>", " \n ", "the1st", "x<x>y", "'s", "2.50", "日本語", "</s>", "oo", "eel",
+         "q\u0307\u0323", "a\u0898\u0301\u0327", "\u1112\u1161\u11ab", "\u212b \u1e9b\u0323", "\v\f", "日"]
 LETTERS = "aábeé  \t\nz1234½Ⅷ５ 。,.'_-!<>|ſK\u0301\u0897\u1c89\u3000\u00a0\u0085\u180e\u200b中文𠀀🇺🇸👍🏽\x00\x0b"
 
 
@@ -72,6 +73,15 @@ FIXTURES = {
                                                     split(r"\p{N}{1,3}", "MergedWithPrevious"), byte_level(False))}, {}, []),
     "thousands": (True, {"pre_tokenizer": sequence("pretokenizers", split(r"(?=(?:\d{3})+(?!\d))"), split(r"[^\S\n]+|\v", "MergedWithNext"),
                                                    byte_level(False))}, {}, [added("\n\n", lstrip=True)]),
+    "words": (True, {"normalizer": {"type": "NFC"}, "pre_tokenizer": sequence("pretokenizers", split(r"\w", "Removed"),
+                                                                              split(r"[\w\v]", "Isolated"), byte_level(True))}, {}, []),
+    "vertical": (True, {"pre_tokenizer": sequence("pretokenizers", split(r"\v|\u0020", "Removed"), byte_level(True))}, {}, []),
+    "empties": (False, {"pre_tokenizer": sequence("pretokenizers", split(r"e*", "MergedWithPrevious"), split(r"o", "MergedWithNext")),
+                        "decoder": {"type": "Fuse"}}, {}, []),
+    "previous": (False, {"pre_tokenizer": split(r"[eo ]", "MergedWithPrevious"), "decoder": {"type": "Fuse"}}, {}, []),
+    "next": (False, {"pre_tokenizer": sequence("pretokenizers", split(r"[eo ]", "MergedWithNext"),
+                                               {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False}),
+                     "decoder": {"type": "Fuse"}}, {}, []),
     "inverted": (True, {"pre_tokenizer": sequence("pretokenizers", split(r"[^\r\n\p{L}\p{N}]?\p{L}+", "Removed", True),
                                                   byte_level(True, True)),
                         "decoder": sequence("decoders", byte_level(True), {"type": "Fuse"},
@@ -83,11 +93,11 @@ FIXTURES = {
               {"byte_fallback": True, "fuse_unk": True},
               [added("<x>", normalized=True), added("<|a|>", special=True), added("<mask>", lstrip=True)]),
     "unknown": (False, {"normalizer": {"type": "Replace", "pattern": {"Regex": r"\s"}, "content": "▁"}},
-                {"fuse_unk": False}, [added("foo", normalized=True, single_word=True)]),
+                {"fuse_unk": False}, [added("foo", normalized=True, single_word=True), added("日", single_word=True)]),
     "dropped": (False, {"pre_tokenizer": split(r"[,.!]", "MergedWithPrevious"), "decoder": {"type": "Fuse"}}, {"unk_token": None}, []),
     "metaspace_first": (False, {"pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False},
                                 "decoder": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False}},
-                        {"fuse_unk": True}, [added("<|a|>", special=True), added("</s>", special=True)]),
+                        {"fuse_unk": True}, [added("<|a|>", special=True), added("</s>", special=True), added("foo", normalized=True)]),
     "metaspace_always": (False, {"pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True},
                                  "decoder": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}},
                          {"byte_fallback": True}, [added(" ", lstrip=True, rstrip=True)]),

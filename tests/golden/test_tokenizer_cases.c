@@ -230,9 +230,10 @@ static void check_bulk(const char *tokenizer_path, const char *cases)
 
 static void test_fixtures_give_the_same_ids(void **state)
 {
-    static const char *const names[] = {"bytes",     "contiguous", "digit_runs",      "digits",
-                                        "dropped",   "inverted",   "metaspace_first", "removed",
-                                        "thousands", "unknown",    "metaspace_always"};
+    static const char *const names[] = {"bytes",           "contiguous", "digit_runs", "digits",
+                                        "dropped",         "empties",    "inverted",   "metaspace_always",
+                                        "metaspace_first", "next",       "previous",   "removed",
+                                        "thousands",       "unknown",    "vertical",   "words"};
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char path[1024];

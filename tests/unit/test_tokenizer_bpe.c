@@ -89,6 +89,19 @@ static int merge_plainly(const vocabulary *v, const char *word, int *ids)
     }
 }
 
+static void check_word(const vocabulary *v, sow_tokenizer *tokenizer, const char *word, int64_t *n_merged)
+{
+    int want[WORD_BYTES];
+    int n = merge_plainly(v, word, want);
+    sow_ids got = {0};
+    CHECK_OK(sow_tokenizer_encode(tokenizer, word, strlen(word), false, &got));
+    assert_int_equal(got.n, n);
+    for (int i = 0; i < n; i++)
+        assert_int_equal(got.ids[i], want[i]);
+    sow_ids_fini(&got);
+    *n_merged += (int64_t)strlen(word) - n;
+}
+
 static void test_heap_gives_what_the_plain_twin_gives(void **state)
 {
     (void)state;
@@ -100,27 +113,41 @@ static void test_heap_gives_what_the_plain_twin_gives(void **state)
         sow_tokenizer *tokenizer = make_tokenizer(&v);
         for (int i = 0; i < 300; i++) {
             char word[WORD_BYTES + 1] = "";
-            int want[WORD_BYTES], bytes = draw(WORD_BYTES);
+            int bytes = draw(WORD_BYTES);
             for (int c = 0; c < bytes; c++)
                 word[c] = (char)('a' + draw(N_LETTERS));
-            int n = merge_plainly(&v, word, want);
-            n_merged += bytes - n;
-            sow_ids got = {0};
-            CHECK_OK(sow_tokenizer_encode(tokenizer, word, (size_t)bytes, false, &got));
-            assert_int_equal(got.n, n);
-            for (int c = 0; c < n; c++)
-                assert_int_equal(got.ids[c], want[c]);
-            sow_ids_fini(&got);
+            check_word(&v, tokenizer, word, &n_merged);
         }
         sow_tokenizer_destroy(&tokenizer);
     }
     assert_true(n_merged > 50000);
 }
 
+/* More words of one length than the tokenizer can remember, twice. */
+static void test_remembered_words_are_not_mixed_up(void **state)
+{
+    enum { LENGTH = 7, N_WORDS = 16384 }; /* N_LETTERS to the power of LENGTH */
+    (void)state;
+    state_of_draw = 2;
+    vocabulary v;
+    make_vocabulary(&v);
+    sow_tokenizer *tokenizer = make_tokenizer(&v);
+    int64_t n_merged = 0;
+    for (int i = 0; i < 2 * N_WORDS; i++) {
+        char word[LENGTH + 1] = "";
+        for (int c = 0; c < LENGTH; c++)
+            word[c] = (char)('a' + (i >> 2 * c) % N_LETTERS);
+        check_word(&v, tokenizer, word, &n_merged);
+    }
+    assert_true(n_merged > 0);
+    sow_tokenizer_destroy(&tokenizer);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_heap_gives_what_the_plain_twin_gives),
+        cmocka_unit_test(test_remembered_words_are_not_mixed_up),
     };
     return cmocka_run_group_tests(tests, NULL, check_live_zero);
 }
