@@ -2,7 +2,7 @@
 /* What the files of this layer share: the rows of the table, where a value came from, and the messages.
  *
  *     options.def, task_options.def --> option_rows.c --> value.c (text <-> field) <-- yaml.c (file), options.c (set)
- *                                                     \--> write.c (YAML, settings), doc.c (CONFIG.md, sower config)
+ *                                                      \--> write.c (YAML, settings), doc.c (CONFIG.md, sower config)
  *
  * Needs: options, words. */
 #ifndef SOWER_CONF_IMPL_H
