@@ -209,7 +209,7 @@ static void store_rows(sow_forward *forward, const sow_replica *replica, sow_row
     const float *q_norm = shape->has_qk_norm ? sow_replica_find(replica, SOW_TENSOR_Q_NORM, layer) : NULL;
     const float *k_norm = shape->has_qk_norm ? sow_replica_find(replica, SOW_TENSOR_K_NORM, layer) : NULL;
 #pragma omp parallel for schedule(static)                                                                              \
-    num_threads(forward->threads) if (sow_forward_is_worth(forward, m, 2 * stride))
+    num_threads(forward->threads) if (sow_forward_is_worth(forward, m, 4 * stride))
     for (int64_t i = 0; i < m; i++) {
         const int64_t position = rows[i].position;
         float *q = forward->qkv + i * stride, *k = q + forward->q_pad, *v = k + forward->kv_pad;

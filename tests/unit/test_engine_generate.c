@@ -348,6 +348,14 @@ static void test_generate_when_logits_are_not_finite_then_the_row_is_named(void 
     CHECK_FAILS(sow_engine_generate(engine, &args, got), SOW_ENUM, "row 102: the state or the logits after token 1");
     args.n_prompts = 2;
     CHECK_OK(sow_engine_generate(engine, &args, got));
+    /* One infinite logit among finite ones, whatever its sign. */
+    for (int sign = -1; sign <= 1; sign += 2) {
+        for (int64_t i = 0; i < 40; i++)
+            m.theta[sow_layout_find(m.layout, SOW_TENSOR_LM_HEAD, -1)->offset + 7 * 40 + i] = (float)sign * 3e38f;
+        CHECK_OK(sow_replica_make(m.replica, m.theta, NULL));
+        CHECK_FAILS(sow_engine_generate(engine, &args, got), SOW_ENUM,
+                    "row 100: the state or the logits after token 2");
+    }
     sow_engine_destroy(&engine);
     random_model_close(&m);
 }
