@@ -1,7 +1,8 @@
 // NEEDS: text base
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Any bytes as a tokenizer.json: it is read or refused with one line.  What was read encodes texts (and the file itself),
- * to ids in range, decodes them and any others, at once and in a stream, to UTF-8; read again, it gives the same ids. */
+/* Any bytes as a tokenizer.json: it is read or refused with one line.  What was read encodes texts (and the file
+ * itself), to ids in range, decodes them and any others, at once and in a stream, to UTF-8; read again, it gives the
+ * same ids. */
 #include "fuzz.h"
 
 #include "sower/tokenizer.h"
