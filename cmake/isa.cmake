@@ -1,7 +1,7 @@
 # sow_isa_sources(LAYER): compiles src/LAYER/*_isa.c once per instruction set, with -DSOW_ISA=name.
 #
 # One binary runs on every node: the table is chosen at run time.  -O3 and not -O2: gcc's -O2 leaves exp scalar; clang's default
-# for AVX-512 is 256-bit vectors.
+# for AVX-512 is 256-bit vectors.  Under sanitizers -O1: every lane of an unrolled tile has its checks, and -O3 takes minutes.
 function(sow_isa_sources layer)
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${layer}/*_isa.c)
   if(NOT sources)
@@ -19,12 +19,16 @@ function(sow_isa_sources layer)
   else()
     set(names plain)
   endif()
+  set(level -O3)
+  if(SOW_SANITIZE)
+    set(level -O1)
+  endif()
   foreach(name ${names})
     add_library(sow_${layer}_${name} OBJECT ${sources})
     target_include_directories(sow_${layer}_${name} PRIVATE ${CMAKE_SOURCE_DIR}/include)
     target_link_libraries(sow_${layer}_${name} PRIVATE sow_flags)
     target_compile_definitions(sow_${layer}_${name} PRIVATE SOW_ISA=${name})
-    target_compile_options(sow_${layer}_${name} PRIVATE -O3 ${march_${name}})
+    target_compile_options(sow_${layer}_${name} PRIVATE ${level} ${march_${name}})
     target_sources(sow_${layer} PRIVATE $<TARGET_OBJECTS:sow_${layer}_${name}>)
     string(TOUPPER ${name} upper)
     target_compile_definitions(sow_${layer} PRIVATE SOW_HAS_${upper}=1)

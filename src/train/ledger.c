@@ -22,27 +22,31 @@ sow_code sow_ledger_header(const sow_options *options, const sow_ledger_facts *f
     sow_line *line = NULL;
     const char *text = NULL;
     sow_code rc = SOW_OK;
+    sow_options *resolved = NULL; /* `auto` and 0 stand for what they became: equal runs have equal headers */
     SOW_TRY(sow_line_create(&line));
+    SOW_TRY_OR(rc, SOW_ALLOC(&resolved, 1));
+    *resolved = *options;
+    (void)snprintf(resolved->model.dtype, sizeof resolved->model.dtype, "%s", facts->dtype);
+    resolved->generate.max_new_tokens = facts->max_new_tokens;
     sow_line_begin_object(line, NULL);
     sow_line_int(line, "ledger", 1);
     sow_line_int(line, "numerics", SOW_NUMERICS);
     sow_line_string(line, "method", options->method);
     sow_line_string(line, "model", facts->model);
     sow_line_string(line, "tokenizer", facts->tokenizer);
-    sow_line_string(line, "dtype", facts->dtype);
     sow_line_string(line, "rows", facts->rows);
     sow_line_string(line, "chat", facts->chat);
     sow_line_string(line, "backend", facts->backend);
     sow_line_int(line, "batch", facts->batch);
-    sow_line_int(line, "max_new_tokens", facts->max_new_tokens);
     sow_line_int(line, "population", options->es.population);
     sow_line_begin_object(line, "settings");
-    SOW_TRY_OR(rc, sow_conf_result_settings(options, put_setting, line));
+    SOW_TRY_OR(rc, sow_conf_result_settings(resolved, put_setting, line));
     sow_line_end_object(line);
     sow_line_end_object(line);
     SOW_TRY_OR(rc, sow_line_text(line, &text));
     SOW_TRY_OR(rc, sow_alloc_string(out, text));
 done:
+    SOW_FREE(&resolved);
     sow_line_destroy(&line);
     return rc;
 }
