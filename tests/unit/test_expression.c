@@ -70,6 +70,8 @@ static const struct {
     {"0**(1/2)", 0.0},
     {"7//(1/3)", 21.0},
     {"(0-7)//(1/3)", -22.0},
+    {"(72/52)//(23/62)", 3.0},
+    {"(53/26)//(2/96)", 97.0},
     {"(1/3)//7", 0.0},
     {"(0-1/3)//7", -1.0},
     {"10**20+5-10**20", 5.0},
@@ -85,6 +87,7 @@ static const struct {
     {"9007199254740993*1", 9007199254740992.0},
     {"9007199254740993+1/2", 9007199254740992.0},
     {"9007199254740993/3", 3002399751580331.0},
+    {"((2**53+1)*10**20+1)/(2*10**20)", 4503599627370497.0},
     {"18014398509481989/1", 1.8014398509481988e+16},
     {"1/2**1074", 5e-324},
     {"3/2**1074", 1.5e-323},
@@ -183,7 +186,8 @@ static void test_value_when_beyond_16384_bits_then_none(void **state)
     assert_true(value == 8);
     assert_false(has_value("2**16384//2**16380", &value));
     assert_false(has_value("2**16383*2//2**16380", &value));
-    assert_false(has_value("2**16383+2**16383-2**16383", &value));
+    assert_false(has_value("(2**16383+2**16383)//2**16380", &value));
+    assert_false(has_value("(0-2**16383-2**16383)//2**16380", &value));
     assert_false(has_value("99**98**97", &value));
     assert_false(has_value("2**99999999999999999999//1", &value));
     assert_true(has_value("(1-2)**99999999999999999999", &value));
@@ -204,6 +208,18 @@ static void test_value_when_more_than_32_numbers_then_none(void **state)
     text[3 * 40] = '1';
     text[3 * 40 + 1] = '\0';
     assert_false(has_value(text, &value)); /* right to left: 41 wait */
+}
+
+static void test_value_when_parentheses_are_closed_then_their_depth_is_free_again(void **state)
+{
+    (void)state;
+    char text[1024] = "(1)";
+    double value = 0;
+    for (int i = 0; i < 250; i++)
+        memcpy(text + 3 + 4 * i, "+(1)", 4);
+    text[3 + 4 * 250] = '\0';
+    assert_true(has_value(text, &value));
+    assert_true(value == 251);
 }
 
 static void test_value_when_a_byte_is_no_part_of_an_expression_then_none(void **state)
@@ -244,6 +260,7 @@ int main(void)
         cmocka_unit_test(test_value_when_nested_then_bounded_as_python),
         cmocka_unit_test(test_value_when_beyond_16384_bits_then_none),
         cmocka_unit_test(test_value_when_more_than_32_numbers_then_none),
+        cmocka_unit_test(test_value_when_parentheses_are_closed_then_their_depth_is_free_again),
         cmocka_unit_test(test_value_when_a_byte_is_no_part_of_an_expression_then_none),
         cmocka_unit_test(test_uses_when_numbers_differ_then_false),
     };

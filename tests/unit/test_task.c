@@ -235,6 +235,66 @@ static void test_rows_when_drawn_then_as_they_always_were(void **state)
     }
 }
 
+/* The number that begins at *at, which moves behind it. */
+static long next_number(char **at)
+{
+    long number = strtol(*at, at, 10);
+    return number;
+}
+
+static void check_ranges(const char *name, const char *prompt, const char *answer)
+{
+    char *at = strchr(prompt, ' ');
+    assert_non_null(at);
+    size_t n = strcspn(at + 1, "=");
+    if (strcmp(name, "countdown") == 0) {
+        for (int i = 0; i < 3; i++)
+            assert_in_range(next_number(&at), 1, 12);
+        assert_in_range(next_number(&at), 1, 99);
+        assert_string_equal(at, "=");
+    } else if (strcmp(name, "calc") == 0) {
+        assert_in_range(next_number(&at), 0, 99);
+        assert_in_range(strtol(at + 1, NULL, 10), 0, 99);
+        assert_in_range(strtol(answer, NULL, 10), 0, 198);
+        assert_true(answer[0] != '-');
+    } else if (strcmp(name, "eval") == 0) {
+        assert_int_equal(n, 5);
+        assert_null(memchr(at + 1, '0', n));
+        assert_true(answer[0] != '-' && strlen(answer) <= 2);
+    } else if (strcmp(name, "count") == 0) {
+        assert_in_range(n - 2, 6, 9);
+        assert_int_equal(strspn(at + 3, "abc"), n - 2);
+        assert_non_null(memchr("abc", at[1], 3));
+    } else {
+        assert_in_range(n, 4, 6);
+        assert_int_equal(strspn(at + 1, strcmp(name, "rev") == 0 ? "abcdefghijklmnopqrstuvwxyz" : "0123456789"), n);
+        assert_int_equal(strlen(answer), n);
+    }
+}
+
+/* The ranges of sprout.md, section 1. */
+static void test_rows_when_of_the_laboratory_model_then_inside_its_ranges(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"countdown", "calc", "eval", "rev", "sort", "count"};
+    sow_words prompt = {0}, answer = {0};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        sow_task *task = NULL;
+        sow_task_options options = task_options(names[i]);
+        task_set(options.form, "short");
+        options.rows = 5000;
+        CHECK_OK(sow_task_open(&options, &task));
+        for (int64_t row = 0; row < options.rows; row++) {
+            CHECK_OK(sow_task_prompt(task, row, &prompt));
+            CHECK_OK(sow_task_solve(task, row, &answer));
+            check_ranges(names[i], prompt.text, answer.text);
+        }
+        sow_task_close(&task);
+    }
+    sow_words_fini(&prompt);
+    sow_words_fini(&answer);
+}
+
 static void test_rows_when_far_away_then_drawn_alike(void **state)
 {
     (void)state;
@@ -272,6 +332,7 @@ int main(void)
         cmocka_unit_test(test_max_new_when_asked_then_the_task_s_own),
         cmocka_unit_test(test_prompt_when_countdown_paper_then_verbatim),
         cmocka_unit_test(test_rows_when_drawn_then_as_they_always_were),
+        cmocka_unit_test(test_rows_when_of_the_laboratory_model_then_inside_its_ranges),
         cmocka_unit_test(test_rows_when_far_away_then_drawn_alike),
     };
     return cmocka_run_group_tests_name("task", tests, NULL, check_live_zero);

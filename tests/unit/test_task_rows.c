@@ -169,6 +169,12 @@ static void test_split_when_rows_are_marked_then_each_side_has_its_own(void **st
     assert_int_equal(sow_task_rows(held_out), 2);
     CHECK_OK(sow_task_prompt(held_out, 1, &words));
     assert_string_equal(words.text, "d");
+    sow_task_close(&task);
+    sow_task_close(&held_out);
+    options.offset = 1; /* of the training rows; the held-out ones are all there */
+    CHECK_OK(sow_task_open_bytes(&options, text, sizeof text - 1, &task));
+    CHECK_OK(sow_task_open_held_out(task, 100, &held_out, &has));
+    assert_int_equal(sow_task_rows(held_out), 2);
     sow_words_fini(&words);
     sow_task_close(&task);
     sow_task_close(&held_out);
