@@ -11,18 +11,16 @@ typedef struct words {
 
 static sow_code pass_words(sow_world *w, int from, words *said)
 {
-    MPI_Request request;
-    SOW_TRY_MPI(MPI_Ibcast(said, (int)sizeof *said, MPI_BYTE, from, w->comm, &request));
-    return sow_par_wait(w, &request, "an agreement", 0);
+    SOW_TRY_MPI(MPI_Ibcast(said, (int)sizeof *said, MPI_BYTE, from, w->comm, &w->pending));
+    return sow_par_wait(w, "an agreement", 0);
 }
 
 static sow_code find_lowest(sow_world *w, sow_code mine, int *lowest)
 {
     int failed = mine == SOW_OK ? w->size : w->rank;
-    MPI_Request request;
     SOW_TRY(sow_par_enter(w, "an agreement"));
-    SOW_TRY_MPI(MPI_Iallreduce(MPI_IN_PLACE, &failed, 1, MPI_INT, MPI_MIN, w->comm, &request));
-    SOW_TRY(sow_par_wait(w, &request, "an agreement", 0));
+    SOW_TRY_MPI(MPI_Iallreduce(MPI_IN_PLACE, &failed, 1, MPI_INT, MPI_MIN, w->comm, &w->pending));
+    SOW_TRY(sow_par_wait(w, "an agreement", 0));
     *lowest = failed;
     return SOW_OK;
 }

@@ -16,14 +16,14 @@
 #include <signal.h>
 #include <string.h>
 
-static const double LISTEN_S = 1e-3;   /* a tick listens at most this often */
-static const double LOOK_S = 0.02;     /* between two looks at a process */
-static const double LOOK_GAP_S = 5e-4; /* between two looks at any: 20 us each, so a large host costs little more */
-static const double WORK_LOOK_S = 0.1; /* between two looks at a process's CPU time */
-static const double KILL_S = 5;
-static const double DEAF_SHARE = 1.0 / 8; /* of the deadline: who did not listen for so long was away */
-static const double ROOT_DEADLINES = 3;
-static const double GONE_GRACE_S = 0.2; /* for the last messages of a process that is gone */
+static const double listen_s = 1e-3;   /* a tick listens at most this often */
+static const double look_s = 0.02;     /* between two looks at a process */
+static const double look_gap_s = 5e-4; /* between two looks at any: 20 us each, so a large host costs little more */
+static const double work_look_s = 0.1; /* between two looks at a process's CPU time */
+static const double kill_s = 5;
+static const double deaf_share = 1.0 / 8; /* of the deadline: who did not listen for so long was away */
+static const double root_deadlines = 3;
+static const double gone_grace_s = 0.2; /* for the last messages of a process that is gone */
 
 bool sow_world_is_gone(const sow_world *w, int rank)
 {
@@ -32,8 +32,8 @@ bool sow_world_is_gone(const sow_world *w, int rank)
     if (p->is_gone || p == me || p->pid == 0)
         return p->is_gone;
     double now = sow_clock_now_s();
-    double pause_s = LOOK_S + 2 * LOOK_GAP_S * w->n_here; /* so that every rank of a large host has its turn */
-    if (now - p->looked_s < pause_s || now - me->looked_s < LOOK_GAP_S)
+    double pause_s = look_s + 2 * look_gap_s * w->n_here; /* so that every rank of a large host has its turn */
+    if (now - p->looked_s < pause_s || now - me->looked_s < look_gap_s)
         return false;
     p->looked_s = me->looked_s = now;
     p->is_gone = sow_par_process_is_gone(p->pid, p->started);
@@ -55,7 +55,7 @@ void sow_par_note_work(const sow_world *w, int rank)
 {
     sow_peer *p = &w->peers[rank];
     double now = sow_clock_now_s();
-    if (p->pid == 0 || now - p->work_looked_s < WORK_LOOK_S)
+    if (p->pid == 0 || now - p->work_looked_s < work_look_s)
         return;
     p->work_looked_s = now;
     if (sow_par_process_works(p->pid, &p->cpu_seen))
@@ -65,7 +65,7 @@ void sow_par_note_work(const sow_world *w, int rank)
 sow_code sow_par_listen(sow_world *w)
 {
     double now = sow_clock_now_s(), gap = now - w->listened_s;
-    if (gap < w->deadline_s * DEAF_SHARE)
+    if (gap < w->deadline_s * deaf_share)
         w->own_s += gap;
     w->listened_s = now;
     atomic_fetch_add_explicit(&w->mine->beat, 1, memory_order_relaxed);
@@ -118,14 +118,14 @@ static sow_code check_root(sow_world *w)
     if (sow_world_is_gone(w, 0)) {
         if (w->root_gone_s == 0)
             w->root_gone_s = w->listened_s;
-        if (w->listened_s - w->root_gone_s < GONE_GRACE_S || root->n_unread > 0)
+        if (w->listened_s - w->root_gone_s < gone_grace_s || root->n_unread > 0)
             return SOW_OK;
         w->has_loss = true;
         return SOW_FAIL(SOW_ECOMM, "rank %d on %s: root's process %" PRId64 " is gone (phase %s)", w->rank,
                         w->peers[w->rank].host, root->pid, sow_phase_name(sow_world_phase_of(w, 0)));
     }
     double silence_s = w->own_s - root->heard_s;
-    if (!w->is_sealed || silence_s <= ROOT_DEADLINES * w->deadline_s) /* in start-up whoever waits has the deadline */
+    if (!w->is_sealed || silence_s <= root_deadlines * w->deadline_s) /* in start-up whoever waits has the deadline */
         return SOW_OK;
     w->has_loss = true;
     return SOW_FAIL(SOW_ECOMM, "rank %d on %s: root on %s has been silent for %.1f s (phase %s)", w->rank,
@@ -137,7 +137,7 @@ sow_code sow_world_pulse(sow_world *w)
     double now = sow_clock_now_s();
     if (w->size == 1 || w->is_broken || now < w->look_due_s)
         return SOW_OK;
-    w->look_due_s = now + LISTEN_S;
+    w->look_due_s = now + listen_s;
     SOW_TRY(sow_par_listen(w));
     SOW_TRY(sow_par_show_life(w, false));
     return w->rank == 0 ? SOW_OK : check_root(w);
@@ -201,9 +201,9 @@ sow_code sow_world_kill(sow_world *w, int rank)
     if (!p->is_gone && kill((pid_t)p->pid, SIGKILL) != 0 && errno != ESRCH)
         return SOW_FAIL(SOW_ECOMM, "rank %d on %s: process %" PRId64 " cannot be ended: %s", rank, p->host, p->pid,
                         strerror(errno));
-    for (double begun = sow_clock_now_s(); !p->is_gone; sow_clock_sleep_s(LISTEN_S)) {
+    for (double begun = sow_clock_now_s(); !p->is_gone; sow_clock_sleep_s(listen_s)) {
         p->is_gone = sow_par_process_is_gone(p->pid, p->started);
-        if (!p->is_gone && sow_clock_now_s() - begun > KILL_S)
+        if (!p->is_gone && sow_clock_now_s() - begun > kill_s)
             return SOW_FAIL(SOW_ECOMM, "rank %d on %s: process %" PRId64 " does not end on SIGKILL", rank, p->host,
                             p->pid);
     }

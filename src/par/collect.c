@@ -17,9 +17,9 @@
 #include <stdio.h>
 #include <string.h>
 
-static const size_t CHUNK_BYTES = (size_t)64 << 20;
-static const double SPIN_S = 1e-3, SPIN_S_PER_BYTE = 4e-9; /* how long to poll without sleeping */
-static const double REST_S = 1e-3, LOOK_S = 0.01;
+static const size_t chunk_bytes = (size_t)64 << 20;
+static const double spin_least_s = 1e-3, spin_s_per_byte = 4e-9; /* how long to poll without sleeping */
+static const double rest_s = 1e-3, look_s = 0.01;
 
 sow_code sow_par_enter(sow_world *w, const char *what)
 {
@@ -91,14 +91,14 @@ static sow_code give_up(sow_world *w, const char *what, double quiet_s)
     return SOW_FAIL(SOW_ECOMM, "rank %d on %s waited %.1f s at %s for %s", w->rank, me->host, quiet_s, what, missing);
 }
 
-sow_code sow_par_wait(sow_world *w, MPI_Request *request, const char *what, size_t bytes)
+sow_code sow_par_wait(sow_world *w, const char *what, size_t bytes)
 {
-    double begun = sow_clock_now_s(), spin_s = SPIN_S + (double)bytes * SPIN_S_PER_BYTE;
+    double begun = sow_clock_now_s(), spin_s = spin_least_s + (double)bytes * spin_s_per_byte;
     double looked = begun;
     sow_quiet quiet = {.n_missing = -1};
     for (;;) {
         int is_done = 0;
-        SOW_TRY_MPI(MPI_Test(request, &is_done, MPI_STATUS_IGNORE));
+        SOW_TRY_MPI(MPI_Test(&w->pending, &is_done, MPI_STATUS_IGNORE));
         if (is_done)
             return SOW_OK;
         double now = sow_clock_now_s(), waited = now - begun;
@@ -106,7 +106,7 @@ sow_code sow_par_wait(sow_world *w, MPI_Request *request, const char *what, size
             (void)sched_yield();
             continue;
         }
-        if (now - looked >= LOOK_S) {
+        if (now - looked >= look_s) {
             looked = now;
             SOW_TRY(sow_par_listen(w));
             SOW_TRY(sow_par_show_life(w, false));
@@ -114,20 +114,19 @@ sow_code sow_par_wait(sow_world *w, MPI_Request *request, const char *what, size
             if (quiet_s > w->deadline_s)
                 return give_up(w, what, quiet_s);
         }
-        sow_clock_sleep_s(waited / 16 < REST_S ? waited / 16 : REST_S);
+        sow_clock_sleep_s(waited / 16 < rest_s ? waited / 16 : rest_s);
     }
 }
 
 /* One broadcast of any size on `comm`; ranks have entered. */
 static sow_code bcast(sow_world *w, MPI_Comm comm, int from, void *data, size_t bytes, const char *what)
 {
-    MPI_Request request;
     int me = 0;
     SOW_TRY_MPI(MPI_Comm_rank(comm, &me));
-    for (size_t at = 0; at < bytes; at += CHUNK_BYTES) {
-        size_t n = bytes - at < CHUNK_BYTES ? bytes - at : CHUNK_BYTES;
-        SOW_TRY_MPI(MPI_Ibcast((char *)data + at, (int)n, MPI_BYTE, from, comm, &request));
-        SOW_TRY(sow_par_wait(w, &request, what, n));
+    for (size_t at = 0; at < bytes; at += chunk_bytes) {
+        size_t n = bytes - at < chunk_bytes ? bytes - at : chunk_bytes;
+        SOW_TRY_MPI(MPI_Ibcast((char *)data + at, (int)n, MPI_BYTE, from, comm, &w->pending));
+        SOW_TRY(sow_par_wait(w, what, n));
         if (me == from)
             w->traffic.messages_sent++, w->traffic.bytes_sent += (int64_t)n;
         else
@@ -186,17 +185,15 @@ done:
 
 sow_code sow_world_barrier(sow_world *w)
 {
-    MPI_Request request;
     if (w->size == 1)
         return SOW_OK;
     SOW_TRY(sow_par_enter(w, "a barrier"));
-    SOW_TRY_MPI(MPI_Ibarrier(w->comm, &request));
-    return sow_par_wait(w, &request, "a barrier", 0);
+    SOW_TRY_MPI(MPI_Ibarrier(w->comm, &w->pending));
+    return sow_par_wait(w, "a barrier", 0);
 }
 
 sow_code sow_world_gather(sow_world *w, const void *mine, size_t bytes, void *out)
 {
-    MPI_Request request;
     if (w->size == 1) {
         memcpy(out, mine, bytes);
         return SOW_OK;
@@ -204,8 +201,8 @@ sow_code sow_world_gather(sow_world *w, const void *mine, size_t bytes, void *ou
     SOW_TRY(sow_par_enter(w, "a gather"));
     if (bytes > INT_MAX)
         return SOW_FAIL(SOW_EARG, "a gather of %zu bytes per rank, expected at most %d", bytes, INT_MAX);
-    SOW_TRY_MPI(MPI_Igather(mine, (int)bytes, MPI_BYTE, out, (int)bytes, MPI_BYTE, 0, w->comm, &request));
-    SOW_TRY(sow_par_wait(w, &request, "a gather", bytes * (size_t)w->size));
+    SOW_TRY_MPI(MPI_Igather(mine, (int)bytes, MPI_BYTE, out, (int)bytes, MPI_BYTE, 0, w->comm, &w->pending));
+    SOW_TRY(sow_par_wait(w, "a gather", bytes * (size_t)w->size));
     if (w->rank == 0)
         w->traffic.messages_received += w->size - 1, w->traffic.bytes_received += (int64_t)bytes * (w->size - 1);
     else
@@ -216,9 +213,8 @@ sow_code sow_world_gather(sow_world *w, const void *mine, size_t bytes, void *ou
 /* Every rank's block on every rank, before anything else is known of the peers. */
 sow_code sow_par_gather_all(sow_world *w, const void *mine, size_t bytes, void *out)
 {
-    MPI_Request request;
-    SOW_TRY_MPI(MPI_Iallgather(mine, (int)bytes, MPI_BYTE, out, (int)bytes, MPI_BYTE, w->comm, &request));
-    return sow_par_wait(w, &request, "the start", bytes);
+    SOW_TRY_MPI(MPI_Iallgather(mine, (int)bytes, MPI_BYTE, out, (int)bytes, MPI_BYTE, w->comm, &w->pending));
+    return sow_par_wait(w, "the start", bytes);
 }
 
 sow_code sow_world_seal(sow_world *w)

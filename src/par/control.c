@@ -24,9 +24,9 @@
 #endif
 
 enum { LINE_BYTES = 64 };
-static const char DEFAULT_FOLDER[] = "/dev/shm";
-static const size_t STEP_BYTES = (size_t)64 << 20; /* taken between two signs of life */
-static const size_t EXTRA_BYTES = (size_t)1 << 20; /* for what MPI puts beside the data */
+static const char default_folder[] = "/dev/shm";
+static const size_t step_bytes = (size_t)64 << 20; /* taken between two signs of life */
+static const size_t extra_bytes = (size_t)1 << 20; /* for what MPI puts beside the data */
 
 /* Where MPI puts shared windows.  Open MPI can be told by a parameter, which mpirun hands on in the environment.
  * (MPI_T would tell it also from a file of parameters, but takes 0.2 s; a wrong guess costs no more than the clear
@@ -34,21 +34,21 @@ static const size_t EXTRA_BYTES = (size_t)1 << 20; /* for what MPI puts beside t
 static const char *find_folder(void)
 {
     const char *folder = getenv("OMPI_MCA_osc_sm_backing_directory");
-    return folder != NULL && folder[0] == '/' ? folder : DEFAULT_FOLDER;
+    return folder != NULL && folder[0] == '/' ? folder : default_folder;
 }
 
-sow_code sow_par_shared_space(const char *what, size_t bytes)
+static sow_code check_space(size_t bytes, const char *what)
 {
     struct statvfs fs;
     const char *folder = find_folder();
     if (statvfs(folder, &fs) != 0) {
-        if (strcmp(folder, DEFAULT_FOLDER) == 0)
+        if (strcmp(folder, default_folder) == 0)
             return SOW_OK; /* MPI puts it elsewhere: then taking the pages tells */
         return SOW_FAIL(SOW_EIO, "%s: %s; shared memory for %s goes there (osc_sm_backing_directory)", folder,
                         strerror(errno), what);
     }
     uint64_t bytes_free = (uint64_t)fs.f_bavail * fs.f_frsize;
-    uint64_t needed = bytes > SIZE_MAX - EXTRA_BYTES ? UINT64_MAX : (uint64_t)(bytes + EXTRA_BYTES);
+    uint64_t needed = bytes > SIZE_MAX - extra_bytes ? UINT64_MAX : (uint64_t)(bytes + extra_bytes);
     if (needed > bytes_free)
         return SOW_FAIL(SOW_ENOMEM,
                         "%s: %" PRIu64 " bytes free, %" PRIu64
@@ -65,10 +65,11 @@ static size_t page_bytes(void)
 }
 
 /* Before Linux 5.14: a write of what is there to each page. */
-static void touch(unsigned char *data, size_t bytes, size_t page)
+static void touch(void *data, size_t bytes, size_t page)
 {
+    _Atomic unsigned char *cells = data;
     for (size_t at = 0; at < bytes; at += page)
-        atomic_fetch_or((_Atomic unsigned char *)(data + at), 0);
+        atomic_fetch_or(&cells[at], 0);
 }
 
 /* Takes the pages of this rank's even share of the data, so that they lie near it. */
@@ -77,14 +78,14 @@ static sow_code take_pages(sow_world *w, MPI_Comm comm, unsigned char *data, siz
     int index = 0, n = 1;
     SOW_TRY_MPI(MPI_Comm_rank(comm, &index));
     SOW_TRY_MPI(MPI_Comm_size(comm, &n));
-    size_t page = page_bytes(), n_pages = (bytes + page - 1) / page;
-    uintptr_t start = (uintptr_t)data & ~(uintptr_t)(page - 1);
+    size_t page = page_bytes(), offset = (uintptr_t)data % page, n_pages = (offset + bytes + page - 1) / page;
+    unsigned char *start = data - offset;
     size_t first = n_pages / (size_t)n * (size_t)index, end = first + n_pages / (size_t)n;
     if (index == n - 1)
         end = n_pages;
-    for (size_t at = first * page; at < end * page; at += STEP_BYTES) {
-        size_t step = end * page - at < STEP_BYTES ? end * page - at : STEP_BYTES;
-        unsigned char *here = (unsigned char *)start + at;
+    for (size_t at = first * page; at < end * page; at += step_bytes) {
+        size_t step = end * page - at < step_bytes ? end * page - at : step_bytes;
+        unsigned char *here = start + at;
         if (madvise(here, step, MADV_POPULATE_WRITE) != 0) {
             if (errno != EINVAL && errno != ENOSYS)
                 return SOW_FAIL(SOW_ENOMEM, "%s: the space for %zu bytes of %s ran out while it was taken (%s)",
@@ -96,6 +97,13 @@ static sow_code take_pages(sow_world *w, MPI_Comm comm, unsigned char *data, siz
     return SOW_OK;
 }
 
+/* What can fail on one rank alone, before the others wait for it in MPI_Win_allocate_shared. */
+sow_code sow_par_shared_prepare(sow_world *w, size_t bytes, const char *what)
+{
+    SOW_TRY(SOW_GROW(&w->shared, &w->shared_capacity, w->n_shared));
+    return check_space(bytes, what);
+}
+
 /* Collective over `comm`; every rank must agree on the outcome before it goes on. */
 sow_code sow_par_shared_make(sow_world *w, MPI_Comm comm, size_t bytes, const char *what, void **out)
 {
@@ -104,15 +112,14 @@ sow_code sow_par_shared_make(sow_world *w, MPI_Comm comm, size_t bytes, const ch
     MPI_Win window = MPI_WIN_NULL;
     MPI_Aint size = 0;
     SOW_TRY_MPI(MPI_Comm_rank(comm, &index));
-    SOW_TRY(SOW_GROW(&w->shared, &w->shared_capacity, w->n_shared));
     MPI_Aint mine = index == 0 ? (MPI_Aint)(bytes + LINE_BYTES) : 0;
     SOW_TRY_BLOCKING(w, "MPI_Win_allocate_shared",
                      MPI_Win_allocate_shared(mine, 1, MPI_INFO_NULL, comm, &base, &window));
-    w->shared[w->n_shared++] = window;
+    w->shared[w->n_shared++].window = window;
     SOW_TRY_MPI(MPI_Win_shared_query(window, 0, &size, &unit, &base));
-    uintptr_t aligned = ((uintptr_t)base + LINE_BYTES - 1) & ~(uintptr_t)(LINE_BYTES - 1);
-    SOW_TRY(take_pages(w, comm, (unsigned char *)aligned, bytes, what));
-    *out = (void *)aligned;
+    unsigned char *data = (unsigned char *)base + (LINE_BYTES - (uintptr_t)base % LINE_BYTES) % LINE_BYTES;
+    SOW_TRY(take_pages(w, comm, data, bytes, what));
+    *out = data;
     return SOW_OK;
 }
 
@@ -120,9 +127,8 @@ sow_code sow_par_shared_make(sow_world *w, MPI_Comm comm, size_t bytes, const ch
 static sow_code all_fine(sow_world *w, bool *is_fine)
 {
     int all = *is_fine;
-    MPI_Request request;
-    SOW_TRY_MPI(MPI_Iallreduce(MPI_IN_PLACE, &all, 1, MPI_INT, MPI_MIN, w->host, &request));
-    SOW_TRY(sow_par_wait(w, &request, "the start", 0));
+    SOW_TRY_MPI(MPI_Iallreduce(MPI_IN_PLACE, &all, 1, MPI_INT, MPI_MIN, w->host, &w->pending));
+    SOW_TRY(sow_par_wait(w, "the start", 0));
     *is_fine = all != 0;
     return SOW_OK;
 }
@@ -133,7 +139,7 @@ sow_code sow_par_control_open(sow_world *w)
         return SOW_OK;
     size_t bytes = (size_t)w->n_here * sizeof(sow_slot);
     void *data = NULL;
-    bool is_fine = sow_par_shared_space("the ranks' control window", bytes) == SOW_OK;
+    bool is_fine = sow_par_shared_prepare(w, bytes, "the ranks' control window") == SOW_OK;
     SOW_TRY(all_fine(w, &is_fine));
     if (is_fine) {
         is_fine = sow_par_shared_make(w, w->host, bytes, "the ranks' control window", &data) == SOW_OK;

@@ -22,7 +22,7 @@
 #include <string.h>
 
 enum { AT_ONCE = 64, TESTED = 4 };      /* messages taken in, and letters out looked at, by one call */
-static const double GONE_GRACE_S = 0.2; /* for the rest of a message whose sender's process is gone */
+static const double gone_grace_s = 0.2; /* for the rest of a message whose sender's process is gone */
 
 static void push(sow_letters *q, sow_letter *letter)
 {
@@ -154,7 +154,7 @@ static void leave_inbox(sow_world *w, sow_letter *before, sow_letters *to)
 static bool is_hopeless(const sow_world *w, const sow_letter *letter)
 {
     double age_s = w->own_s - letter->begun_s;
-    return age_s > w->deadline_s || (age_s > GONE_GRACE_S && sow_world_is_gone(w, letter->peer));
+    return age_s > w->deadline_s || (age_s > gone_grace_s && sow_world_is_gone(w, letter->peer));
 }
 
 /* Walks through the inbox: completes what is complete, and drops what nobody will read. */

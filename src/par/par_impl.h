@@ -67,6 +67,10 @@ typedef struct sow_letters {
     sow_letter *first, *last;
 } sow_letters;
 
+typedef struct sow_shared {
+    MPI_Win window;
+} sow_shared;
+
 struct sow_world {
     /* Owned.  `ending` carries nothing but the barrier of sow_world_stop. */
     MPI_Comm comm, ending; /* duplicates of the world */
@@ -81,7 +85,8 @@ struct sow_world {
     int n_nodes;                                /* 0 before sow_world_cut */
     int *node_of, *node_offsets, *node_members; /* owned: [size], [n_nodes + 1], [size] */
 
-    MPI_Win *shared; /* owned: every shared window ever made, freed by sow_world_stop */
+    MPI_Request pending; /* of the collective under way */
+    sow_shared *shared;  /* owned: every shared window ever made, freed by sow_world_stop */
     int64_t n_shared, shared_capacity;
     sow_slot *mine;     /* this rank's slot: in the control window, or private_slot */
     sow_slot *own_slot; /* owned: where there is no control window */
@@ -145,9 +150,9 @@ bool sow_par_process_works(int64_t pid, int64_t *cpu_seen);
 
 /* collect.c */
 sow_code sow_par_enter(sow_world *world, const char *what);
-/* Until `request` is complete or nobody who is missing showed life for `limit_s`.  `bytes` says how long to wait
- * without sleeping. */
-sow_code sow_par_wait(sow_world *world, MPI_Request *request, const char *what, size_t bytes);
+/* Until the world's pending request is complete, or nobody who is missing showed life for the deadline.  `bytes` says
+ * how long to wait without sleeping. */
+sow_code sow_par_wait(sow_world *world, const char *what, size_t bytes);
 sow_code sow_par_gather_all(sow_world *world, const void *mine, size_t bytes, void *out);
 /* Seconds since a rank that has not arrived at `arrived` showed life, or one arrived, or the first call; starts as
  * {.n_missing = -1}. */
@@ -181,7 +186,7 @@ void sow_par_note_work(const sow_world *world,
 /* control.c */
 sow_code sow_par_control_open(sow_world *world);
 sow_code sow_par_shared_make(sow_world *world, MPI_Comm comm, size_t bytes, const char *what, void **out);
-sow_code sow_par_shared_space(const char *what, size_t bytes);
+sow_code sow_par_shared_prepare(sow_world *world, size_t bytes, const char *what);
 
 /* signal.c */
 void sow_par_signals_install(void);

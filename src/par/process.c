@@ -12,6 +12,7 @@
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -23,18 +24,29 @@ typedef struct sow_process {
     int64_t n_threads, started;
 } sow_process;
 
-/* Fields 3 (state), 14, 15 (CPU time), 20 (threads) and 22 (start time) of the line; the name in field 2 may hold
- * anything, even ") Z". */
+/* Fields 3 (state), 14, 15 (CPU time), 20 (threads) and 22 (start time) of the line, counted from 1; the name in field 2
+ * may hold anything, even ") Z". */
 static bool parse(const char *line, sow_process *out)
 {
-    const char *end_of_name = strrchr(line, ')');
-    if (end_of_name == NULL)
+    enum { STATE = 3, USER = 14, SYSTEM, THREADS = 20, STARTED = 22 };
+    const char *at = strrchr(line, ')');
+    int64_t field[STARTED + 1] = {0};
+    if (at == NULL || at[1] != ' ' || at[2] == '\0')
         return false;
-    int n = sscanf(end_of_name + 1,
-                   " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %" SCNd64 " %" SCNd64 " %*d %*d %*d %*d %" SCNd64
-                   " %*d %" SCNd64,
-                   &out->state, &out->user, &out->system, &out->n_threads, &out->started);
-    return n == 5;
+    out->state = at[2];
+    at += 3;
+    for (int i = STATE + 1; i <= STARTED; i++) {
+        char *end = NULL;
+        field[i] = strtoll(at, &end, 10);
+        if (end == at)
+            return false;
+        at = end;
+    }
+    out->user = field[USER];
+    out->system = field[SYSTEM];
+    out->n_threads = field[THREADS];
+    out->started = field[STARTED];
+    return true;
 }
 
 /* False where /proc does not tell. */

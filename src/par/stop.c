@@ -17,8 +17,8 @@
 
 typedef enum outcome { TOGETHER, WITHOUT_SOME, TIMED_OUT } outcome;
 
-static const double ALONE_S = 2, ABORT_S = 10, REST_S = 1e-3, LAST_WORDS_S = 1, DEADLINES = 3;
-static const double ROOT_WRITES_S =
+static const double alone_s = 2, abort_s = 10, rest_s = 1e-3, last_words_s = 1, n_deadlines = 3;
+static const double root_writes_s =
     600; /* a worker lets a root of another host write its last files, though it says nothing */
 enum { EXIT_RESUBMIT = 75 };
 
@@ -40,7 +40,7 @@ static void abort_job(sow_world *w, int status)
 {
     sow_watch watch; /* under mpirun --enable-recovery MPI_Abort may not return */
     (void)fflush(NULL);
-    sow_par_watch_begin(&watch, w, "MPI_Abort", ABORT_S);
+    sow_par_watch_begin(&watch, w, "MPI_Abort", abort_s);
     watch.status = status;
     (void)MPI_Abort(w->comm, status);
     leave_now(status);
@@ -71,8 +71,8 @@ static void say_last_words(sow_world *w)
 {
     double begun = sow_clock_now_s();
     sow_code rc = sow_par_show_life(w, true);
-    while (rc == SOW_OK && is_awaited(w) && sow_clock_now_s() - begun < LAST_WORDS_S) {
-        sow_clock_sleep_s(REST_S);
+    while (rc == SOW_OK && is_awaited(w) && sow_clock_now_s() - begun < last_words_s) {
+        sow_clock_sleep_s(rest_s);
         rc = sow_par_listen(w);
     }
 }
@@ -80,15 +80,14 @@ static void say_last_words(sow_world *w)
 /* Until all ranks have called sow_world_stop. */
 static outcome wait_for_all(sow_world *w, bool is_agreed)
 {
-    MPI_Request request;
-    double begun = sow_clock_now_s(), patience_s = DEADLINES * w->deadline_s;
+    double begun = sow_clock_now_s(), patience_s = n_deadlines * w->deadline_s;
     sow_quiet quiet = {.n_missing = -1};
-    if (w->rank != 0 && patience_s < ROOT_WRITES_S)
-        patience_s = ROOT_WRITES_S;
-    if (MPI_Ibarrier(w->ending, &request) != MPI_SUCCESS)
+    if (w->rank != 0 && patience_s < root_writes_s)
+        patience_s = root_writes_s;
+    if (MPI_Ibarrier(w->ending, &w->pending) != MPI_SUCCESS)
         return TIMED_OUT;
-    for (int is_done = 0, n_gone = 0;; sow_clock_sleep_s(REST_S)) {
-        if (MPI_Test(&request, &is_done, MPI_STATUS_IGNORE) != MPI_SUCCESS)
+    for (int is_done = 0, n_gone = 0;; sow_clock_sleep_s(rest_s)) {
+        if (MPI_Test(&w->pending, &is_done, MPI_STATUS_IGNORE) != MPI_SUCCESS)
             return TIMED_OUT;
         if (is_done)
             return TOGETHER;
@@ -98,7 +97,7 @@ static outcome wait_for_all(sow_world *w, bool is_agreed)
         if (w->has_loss || n_gone > 50) /* the barrier may have come through just before */
             return WITHOUT_SOME;
         double waited_s = sow_clock_now_s() - begun, quiet_s = sow_par_quiet_s(w, &quiet, SOW_ENDED);
-        if (is_agreed ? quiet_s > patience_s : waited_s > ALONE_S)
+        if (is_agreed ? quiet_s > patience_s : waited_s > alone_s)
             return TIMED_OUT;
     }
 }
@@ -106,7 +105,7 @@ static outcome wait_for_all(sow_world *w, bool is_agreed)
 /* Sends that the other side has not taken yet; false after the deadline. */
 static bool drain(sow_world *w)
 {
-    for (double begun = sow_clock_now_s(); w->outgoing.first != NULL; sow_clock_sleep_s(REST_S))
+    for (double begun = sow_clock_now_s(); w->outgoing.first != NULL; sow_clock_sleep_s(rest_s))
         if (sow_par_listen(w) != SOW_OK || sow_clock_now_s() - begun > w->deadline_s)
             return false;
     return true;

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 enum { LOOKS_PER_S = 10 };
-static const double LOSS_GRACE_S = 2; /* ranks that have finished go too, and we are about to: not at once */
+static const double loss_grace_s = 2; /* ranks that have finished go too, and we are about to: not at once */
 
 double sow_par_watch_limit_s(const sow_world *world)
 {
@@ -62,7 +62,7 @@ static void *watch_main(void *argument)
             break;
         if (w->may_leave_after_loss && gone_since == 0 && somebody_is_gone(w->world))
             gone_since = now;
-        if (gone_since > 0 && now - gone_since > LOSS_GRACE_S)
+        if (gone_since > 0 && now - gone_since > loss_grace_s)
             leave(w, "cannot end, for a rank is gone: left without it");
         if (now - begun > w->limit_s) {
             char why[80];

@@ -20,14 +20,14 @@ struct sow_window {
 };
 
 /* What all shared nodes of this host take together: pretended nodes share one /dev/shm. */
-static sow_code check_space(const sow_world *w, const char *what, size_t bytes)
+static sow_code prepare_shared(sow_world *w, const char *what, size_t bytes)
 {
     size_t n = 0, total = 0;
     for (int node = 0; node < w->n_nodes; node++)
         n += w->peers[sow_world_node_member(w, node, 0)].is_here && sow_world_node_size(w, node) > 1;
     if (__builtin_mul_overflow(n, bytes, &total))
         return SOW_FAIL(SOW_ENOMEM, "%s: %zu windows of %zu bytes are more than memory can be", what, n, bytes);
-    return sow_par_shared_space(what, total);
+    return sow_par_shared_prepare(w, total, what);
 }
 
 static sow_code map_private(sow_window *window, const char *what)
@@ -47,7 +47,7 @@ static sow_code prepare(sow_world *w, sow_window **window, size_t bytes, const c
     SOW_TRY(SOW_ALLOC(window, 1));
     (*window)->bytes = bytes;
     if (sow_world_node_size(w, w->node_of[w->rank]) > 1)
-        return check_space(w, what, bytes);
+        return prepare_shared(w, what, bytes);
     return map_private(*window, what);
 }
 
@@ -57,6 +57,7 @@ sow_code sow_window_create(sow_world *w, size_t bytes, const char *what, sow_win
     SOW_ASSERT(w->n_nodes > 0 && !w->is_sealed);
     sow_code rc = prepare(w, &window, bytes, what);
     SOW_TRY_OR(rc, sow_world_agree(w, rc));
+    SOW_ASSERT(window != NULL);
     if (!window->is_private)
         rc = sow_par_shared_make(w, w->node, window->bytes, what, &window->data);
     SOW_TRY_OR(rc, sow_world_agree(w, rc));

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static const double START_DEADLINE_S = 60; /* until sow_world_cut says otherwise */
+static const double start_deadline_s = 60; /* until sow_world_cut says otherwise */
 
 /* What each rank tells the others of itself. */
 typedef struct card {
@@ -61,10 +61,9 @@ static sow_code write_card(sow_world *w, card *out)
     if (w->host == MPI_COMM_NULL)
         return SOW_OK;
     int index = 0, first = w->rank;
-    MPI_Request request;
     SOW_TRY_MPI(MPI_Comm_rank(w->host, &index));
-    SOW_TRY_MPI(MPI_Iallreduce(MPI_IN_PLACE, &first, 1, MPI_INT, MPI_MIN, w->host, &request));
-    SOW_TRY(sow_par_wait(w, &request, "the start", 0));
+    SOW_TRY_MPI(MPI_Iallreduce(MPI_IN_PLACE, &first, 1, MPI_INT, MPI_MIN, w->host, &w->pending));
+    SOW_TRY(sow_par_wait(w, "the start", 0));
     out->host_index = (int32_t)index;
     out->host_first = (int32_t)first;
     return SOW_OK;
@@ -73,7 +72,8 @@ static sow_code write_card(sow_world *w, card *out)
 static sow_code meet_peers(sow_world *w)
 {
     card *cards = NULL, mine = {.host = ""};
-    sow_code rc = SOW_ALLOC(&cards, w->size);
+    sow_code rc = SOW_OK;
+    SOW_TRY_OR(rc, SOW_ALLOC(&cards, w->size));
     SOW_TRY_OR(rc, write_card(w, &mine));
     SOW_TRY_OR(rc, sow_par_gather_all(w, &mine, sizeof mine, cards));
     for (int r = 0; r < w->size; r++) {
@@ -128,7 +128,7 @@ sow_code sow_world_start(int *argc, char ***argv, sow_world **out)
     sow_world *w = NULL;
     SOW_TRY(SOW_ALLOC(&w, 1));
     w->comm = w->ending = w->host = w->node = w->leaders = MPI_COMM_NULL;
-    w->deadline_s = START_DEADLINE_S;
+    w->deadline_s = start_deadline_s;
     sow_code rc = set_up(w, argc, argv);
     if (rc != SOW_OK) { /* MPI is left as it is: the job ends with this process */
         SOW_FREE(&w->peers);
@@ -154,7 +154,7 @@ static void finish_mpi(sow_world *w, int status)
     watch.status = status;
     watch.may_leave_after_loss = w->size > 1;
     for (int64_t i = 0; i < w->n_shared; i++)
-        (void)MPI_Win_free(&w->shared[i]);
+        (void)MPI_Win_free(&w->shared[i].window);
     free_comm(&w->leaders);
     free_comm(&w->node);
     free_comm(&w->host);

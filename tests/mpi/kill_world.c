@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 enum { TASK = 1, RESULT, STOP, WINDOW_OK, N_TASKS = 400, FATAL_TASK = 10 };
-static const double DEADLINE_S = 1;
+static const double deadline_s = 1;
 
 static sow_world *world;
 static int me, size, n_failed;
@@ -41,22 +41,22 @@ static void verdict(void)
 
 static void cut_and_seal(int64_t per_node)
 {
-    expect(sow_world_cut(world, DEADLINE_S, per_node) == SOW_OK, "cut");
+    expect(sow_world_cut(world, deadline_s, per_node) == SOW_OK, "cut");
     expect(sow_world_seal(world) == SOW_OK, "seal");
 }
 
 /* How a worker ends at its tenth task. */
 typedef struct way {
     const char *name;
-    bool is_answered; /* it sends its result first */
     size_t bytes;     /* of a result */
     int signal;       /* 0: it just does not answer any more */
+    bool is_answered; /* it sends its result first */
     bool is_gone_at_once;
 } way;
 
 static const way ways[] = {
-    {"killed", false, 8, SIGKILL, true},  {"answered", true, 8, SIGKILL, true},  {"middle", true, 4000, SIGKILL, true},
-    {"crashed", false, 8, SIGSEGV, true}, {"stopped", false, 8, SIGSTOP, false}, {"mute", false, 8, 0, false},
+    {"killed", 8, SIGKILL, false, true},  {"answered", 8, SIGKILL, true, true},  {"middle", 4000, SIGKILL, true, true},
+    {"crashed", 8, SIGSEGV, false, true}, {"stopped", 8, SIGSTOP, false, false}, {"mute", 8, 0, false, false},
 };
 
 static void die(const way *w)
@@ -132,7 +132,7 @@ static void hand_out(farm *f)
 static void take_back(farm *f, const way *w, double begun)
 {
     for (int r = 1; r < size; r++) {
-        if (!sow_world_is_alive(world, r) || sow_world_silence_s(world, r) < DEADLINE_S)
+        if (!sow_world_is_alive(world, r) || sow_world_silence_s(world, r) < deadline_s)
             continue;
         expect(isinf(sow_world_silence_s(world, r)) == w->is_gone_at_once, "gone is infinite, silent is not");
         expect(sow_world_is_gone(world, r) == w->is_gone_at_once, "a stopped process is not gone");
@@ -178,7 +178,7 @@ static void lead(const way *w, int n_victims)
         sow_clock_sleep_s(1e-3);
     }
     expect(f.n_lost == n_victims && sow_world_n_alive(world) == size - n_victims, "as many lost as died");
-    expect(!w->is_gone_at_once || f.lost_s < 0.8 * DEADLINE_S, "a process that is gone is seen before the deadline");
+    expect(!w->is_gone_at_once || f.lost_s < 0.8 * deadline_s, "a process that is gone is seen before the deadline");
     for (int r = 1; r < size; r++)
         expect(sow_world_send(world, r, STOP, NULL, 0) == SOW_OK, "send to a lost rank is no error");
     verdict();
@@ -201,7 +201,7 @@ static void run_window(void)
     sow_window *window = NULL;
     sow_message m;
     bool has = false;
-    expect(sow_world_cut(world, DEADLINE_S, 2) == SOW_OK, "cut");
+    expect(sow_world_cut(world, deadline_s, 2) == SOW_OK, "cut");
     expect(sow_window_create(world, N * sizeof(_Atomic int), "numbers", &window) == SOW_OK, "window");
     _Atomic int *data = sow_window_data(window);
     for (int i = me % 2; i < N; i += 2)
@@ -246,7 +246,7 @@ static void run_threads(void)
 {
     enum { N = 4 };
     sow_window *window = NULL;
-    expect(sow_world_cut(world, DEADLINE_S, 0) == SOW_OK, "cut");
+    expect(sow_world_cut(world, deadline_s, 0) == SOW_OK, "cut");
     expect(sow_window_create(world, N * sizeof(_Atomic long), "cells", &window) == SOW_OK, "window");
     _Atomic long *cells = sow_window_data(window);
     expect(sow_world_seal(world) == SOW_OK, "seal");
@@ -288,7 +288,7 @@ static void run_root(void)
         sow_clock_sleep_s(1e-3);
     }
     expect(rc == SOW_ECOMM && strstr(sow_error_text(), "is gone") != NULL, "a worker learns that root is gone");
-    expect(sow_clock_now_s() - begun < DEADLINE_S, "at once");
+    expect(sow_clock_now_s() - begun < deadline_s, "at once");
     if (me == size - 1)
         verdict();
 }
@@ -297,7 +297,7 @@ static void run_silent_root(void)
 {
     cut_and_seal(0);
     if (me == 0)
-        sow_clock_sleep_s(5 * DEADLINE_S);
+        sow_clock_sleep_s(5 * deadline_s);
     sow_code rc = SOW_OK;
     double begun = sow_clock_now_s();
     while (me != 0 && rc == SOW_OK && sow_clock_now_s() - begun < 10) {
@@ -306,7 +306,7 @@ static void run_silent_root(void)
     }
     double waited = sow_clock_now_s() - begun;
     expect(me == 0 || rc == SOW_ECOMM, "a worker leaves a silent root");
-    expect(me == 0 || (waited > 2.9 * DEADLINE_S && waited < 3.5 * DEADLINE_S), "after three deadlines");
+    expect(me == 0 || (waited > 2.9 * deadline_s && waited < 3.5 * deadline_s), "after three deadlines");
     if (me == size - 1)
         verdict();
 }
@@ -325,17 +325,17 @@ static void run_idle(void)
 {
     double longest = 0;
     cut_and_seal(0);
-    for (double begun = sow_clock_now_s(); sow_clock_now_s() - begun < 3 * DEADLINE_S; sow_clock_sleep_s(2e-3)) {
+    for (double begun = sow_clock_now_s(); sow_clock_now_s() - begun < 3 * deadline_s; sow_clock_sleep_s(2e-3)) {
         expect(sow_world_pulse(world) == SOW_OK, "pulse");
         longest = fmax(longest, longest_silence_s());
     }
-    expect(longest < 0.8 * DEADLINE_S, "pulses are heard");
-    sow_clock_sleep_s(2 * DEADLINE_S + (me == 0 ? 0 : 0.3));
-    for (double begun = sow_clock_now_s(); sow_clock_now_s() - begun < DEADLINE_S; sow_clock_sleep_s(2e-3)) {
+    expect(longest < 0.8 * deadline_s, "pulses are heard");
+    sow_clock_sleep_s(2 * deadline_s + (me == 0 ? 0 : 0.3));
+    for (double begun = sow_clock_now_s(); sow_clock_now_s() - begun < deadline_s; sow_clock_sleep_s(2e-3)) {
         expect(sow_world_pulse(world) == SOW_OK, "pulse");
         longest = fmax(longest, longest_silence_s());
     }
-    expect(longest < 0.8 * DEADLINE_S, "who was away blames nobody");
+    expect(longest < 0.8 * deadline_s, "who was away blames nobody");
     if (me == 0)
         verdict();
 }
@@ -344,11 +344,11 @@ static void run_idle(void)
 static void run_late(bool is_killed)
 {
     char words[64];
-    expect(sow_world_cut(world, DEADLINE_S, 0) == SOW_OK, "cut");
+    expect(sow_world_cut(world, deadline_s, 0) == SOW_OK, "cut");
     if (me == size - 1) {
         if (is_killed)
             (void)raise(SIGKILL);
-        sow_clock_sleep_s(4 * DEADLINE_S);
+        sow_clock_sleep_s(4 * deadline_s);
         sow_world_leave(world, 1);
     }
     double begun = sow_clock_now_s();
@@ -358,7 +358,7 @@ static void run_late(bool is_killed)
     expect(rc == SOW_ECOMM && strstr(sow_error_text(), words) != NULL, "the missing rank is named");
     expect(strstr(sow_error_text(), "(phase start") != NULL, "with its phase");
     expect((strstr(sow_error_text(), "process is gone") != NULL) == is_killed, "and whether it is gone");
-    expect(waited > 0.9 * DEADLINE_S && waited < 1.7 * DEADLINE_S, "after the deadline");
+    expect(waited > 0.9 * deadline_s && waited < 1.7 * deadline_s, "after the deadline");
     expect(sow_world_barrier(world) == SOW_ECOMM, "nothing collective works after that");
     (void)printf("%s\n", sow_error_text());
     sow_clock_sleep_s(0.5);
@@ -436,7 +436,7 @@ int main(int argc, char **argv)
     else if (strcmp(name, "end") == 0)
         run_end(SIGKILL, 3);
     else if (strcmp(name, "end_stopped") == 0)
-        run_end(SIGSTOP, 3 * (unsigned)DEADLINE_S + 3);
+        run_end(SIGSTOP, 3 * (unsigned)deadline_s + 3);
     else if (name[0] != '\0')
         status = run_status(name);
     if (n_failed > 0)
