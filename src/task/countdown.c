@@ -228,6 +228,22 @@ static sow_code ask(sow_task_state *s, int64_t row, sow_words *out)
     return write_paper(&item.row, target, (size_t)n, out);
 }
 
+/* The file's own solution, if it is one: in the published data 15 of 2,200 use a number twice, and 19 are missing. */
+static sow_code solve_from_file(const sow_task_state *s, const sow_countdown_row *row, const file_row *from,
+                                sow_words *out)
+{
+    size_t start = out->bytes;
+    sow_grade grade = {0};
+    const char *pool = s->pool.text;
+    SOW_TRY(
+        sow_words_print(out, "</think>\n<answer>%.*s</answer>", (int)from->solution.bytes, pool + from->solution.at));
+    sow_countdown_grade_paper(s->workspace, row, out->text + start, out->bytes - start, &grade);
+    if (grade.is_correct)
+        return SOW_OK;
+    return SOW_FAIL(SOW_EARG, "%.*s: solution: is %s, expected an expression of the numbers that equals the target",
+                    (int)from->place.bytes, pool + from->place.at, from->solution.bytes == 0 ? "missing" : "wrong");
+}
+
 static sow_code solve(sow_task_state *s, int64_t row, sow_words *out)
 {
     sow_countdown_item item;
@@ -238,11 +254,7 @@ static sow_code solve(sow_task_state *s, int64_t row, sow_words *out)
         return sow_words_print(out, "%s", item.solution);
     if (from == NULL)
         return sow_words_print(out, "</think>\n<answer>%s</answer>", item.solution);
-    if (from->solution.bytes == 0)
-        return SOW_FAIL(SOW_EARG, "%.*s: solution: is missing, expected an expression to learn from",
-                        (int)from->place.bytes, s->pool.text + from->place.at);
-    return sow_words_print(out, "</think>\n<answer>%.*s</answer>", (int)from->solution.bytes,
-                           s->pool.text + from->solution.at);
+    return solve_from_file(s, &item.row, from, out);
 }
 
 static sow_code key(sow_task_state *s, int64_t row, sow_words *out)

@@ -125,12 +125,13 @@ static void test_countdown_when_the_paper_s_file_is_read_then_context_and_soluti
         "[\n  {\n    \"id\": 0,\n    \"context\": \"Use [44 19 35] for 98.\\n<think>\",\n    \"numbers\": [\n"
         "      44,\n      19,\n      35\n    ],\n    \"target\": \"98\",\n"
         "    \"solution\": \"((44 + 19) + 35)\"\n  },\n  {\n    \"numbers\": [3, 8], \"target\": \"27.4\",\n"
-        "    \"solution\": null\n  }\n]\n";
+        "    \"solution\": null\n  },\n"
+        "  {\"numbers\": [12, 18, 1], \"target\": \"16\", \"solution\": \"(18 - (1 + 1))\"}]\n";
     sow_task *task = NULL;
     sow_words words = {0};
     sow_grade grade = {0};
     CHECK_OK(open_text("countdown", text, sizeof text - 1, &task));
-    assert_int_equal(sow_task_rows(task), 2);
+    assert_int_equal(sow_task_rows(task), 3);
     CHECK_OK(sow_task_prompt(task, 0, &words));
     assert_string_equal(words.text, "Use [44 19 35] for 98.\n<think>");
     CHECK_OK(sow_task_solve(task, 0, &words));
@@ -140,6 +141,7 @@ static void test_countdown_when_the_paper_s_file_is_read_then_context_and_soluti
     CHECK_OK(sow_task_prompt(task, 1, &words));
     assert_non_null(strstr(words.text, "Using the numbers [3 8], create an equation that equals 27.4. You can"));
     CHECK_FAILS(sow_task_solve(task, 1, &words), SOW_EARG, "rows.jsonl:13: solution: is missing");
+    CHECK_FAILS(sow_task_solve(task, 2, &words), SOW_EARG, "rows.jsonl:17: solution: is wrong"); /* the 1 twice */
     CHECK_OK(sow_task_key(task, 0, &words));
     assert_string_equal(words.text, "cd 19 35 44 98");
     sow_words_fini(&words);
