@@ -42,8 +42,8 @@ const char *sow_world_library(void); /* "Open MPI v4.1.4, ..." */
  * if that is not 0 (1: every rank its own node). */
 SOW_NODISCARD sow_code sow_world_cut(sow_world *world, double deadline_s, int64_t ranks_per_node);
 
-/* Collective, before sow_world_seal.  Cores this rank may count as its own, at least 1: those it is bound to, divided by the ranks
- * of its host that are bound to exactly the same ones. */
+/* Collective, before sow_world_seal.  Cores this rank may count as its own, at least 1: those it is bound to, divided
+ * by the ranks of its host that are bound to exactly the same ones. */
 SOW_NODISCARD sow_code sow_world_cores(sow_world *world, int *out);
 
 /* Not collective.  After sow_world_cut. */
@@ -124,17 +124,17 @@ int sow_world_n_alive(const sow_world *world);
 /* Not collective; on any rank.  Whether the process of a rank on this host is gone (false for ranks of other hosts). */
 bool sow_world_is_gone(const sow_world *world, int rank);
 
-/* Leaves at once with `status`, without MPI_Finalize, after flushing: for SIGTERM's last second and for a worker
- * without root. */
+/* Not collective.  Leaves at once with `status`, without MPI_Finalize, after flushing: for SIGTERM's last second and
+ * for a worker without root. */
 void sow_world_leave(sow_world *world, int status) __attribute__((noreturn));
 
-/* Whether this process is asked to stop: 0, or the number of the signal (SIGUSR1: checkpoint and leave with 75;
- * SIGTERM, SIGINT).  Handlers are installed by sow_world_start, before anything can take long.  SIGPIPE is ignored (a
- * write then fails); a second SIGINT after a second ends the process. */
+/* Not collective.  Whether this process is asked to stop: 0, or the number of the signal (SIGUSR1: checkpoint and
+ * leave with 75; SIGTERM, SIGINT).  Handlers are installed by sow_world_start, before anything can take long.
+ * SIGPIPE is ignored (a write then fails); a second SIGINT after a second ends the process. */
 int sow_world_signal(const sow_world *world);
 
-/* What this rank has sent and received since the start: messages, pulses, and its part of start-up data (a broadcast
- * counts once, however MPI passes it on; agreements and barriers do not count). */
+/* Not collective.  What this rank has sent and received since the start: messages, pulses, and its part of start-up
+ * data (a broadcast counts once, however MPI passes it on; agreements and barriers do not count). */
 typedef struct sow_traffic {
     int64_t messages_sent, bytes_sent, messages_received, bytes_received;
 } sow_traffic;

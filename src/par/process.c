@@ -24,8 +24,8 @@ typedef struct sow_process {
     int64_t n_threads, started;
 } sow_process;
 
-/* Fields 3 (state), 14, 15 (CPU time), 20 (threads) and 22 (start time) of the line, counted from 1; the name in field 2
- * may hold anything, even ") Z". */
+/* Fields 3 (state), 14, 15 (CPU time), 20 (threads) and 22 (start time) of the line, counted from 1; the name in field
+ * 2 may hold anything, even ") Z". */
 static bool parse(const char *line, sow_process *out)
 {
     enum { STATE = 3, USER = 14, SYSTEM, THREADS = 20, STARTED = 22 };
