@@ -34,8 +34,10 @@ void ISA_FN(exp)(int64_t n, const float *x, float *out);
 void ISA_FN(log)(int64_t n, const float *x, float *out);
 int ISA_FN(has_non_finite)(int64_t n, const float *x);
 
-/* noise_isa.c.  noise_blocks writes whole blocks of 64 elements, from block `first` on. */
-void ISA_FN(noise_blocks)(sow_noise_loop loop, const sow_place *place, uint64_t first, int64_t n_blocks, float *out);
+/* noise_isa.c.  noise_blocks writes whole blocks of 64 elements, from block `first` on, and prefetches as many floats
+ * that are needed soon. */
+void ISA_FN(noise_blocks)(sow_noise_loop loop, const sow_place *place, uint64_t first, int64_t n_blocks,
+                          const float *soon, float *out);
 void ISA_FN(noise)(sow_noise_loop loop, sow_place place, uint64_t first, int64_t n, float *out);
 void ISA_FN(accumulate)(const sow_accumulate_args *args);
 void ISA_FN(perturb_f32)(sow_noise_loop loop, sow_place place, int64_t n, float factor, const float *theta, float *out);

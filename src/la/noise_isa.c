@@ -22,6 +22,7 @@ enum {
     WORDS = 4,
     BITS = 128, /* of one call of Philox */
     SLICE = 16, /* blocks on the stack */
+    LINE = 64,  /* bytes of a line of the cache */
 };
 
 /* The words of counters first .. first + 15: word[j][i] is word j of counter first + i. */
@@ -99,10 +100,19 @@ INLINE void normal_pair(uint32_t a, uint32_t b, float *first, float *second)
     *second = from_bits(to_bits(r * cos_half_pi(z)) ^ (a << 31));
 }
 
-static void gaussian(const sow_place *place, uint64_t first, int64_t n_blocks, float *out)
+/* As a number, because the last blocks of a slice reach behind what is needed. */
+INLINE void prefetch_block(const float *soon, int64_t block)
+{
+    const uintptr_t at = (uintptr_t)soon + (uintptr_t)block * SOW_NOISE_BLOCK * sizeof *soon;
+    UNROLL for (uintptr_t i = 0; i < SOW_NOISE_BLOCK * sizeof *soon; i += LINE)
+        __builtin_prefetch((const void *)(at + i), 0, 2);
+}
+
+static void gaussian(const sow_place *place, uint64_t first, int64_t n_blocks, const float *soon, float *out)
 {
     uint32_t word[WORDS][LANES];
     for (int64_t block = 0; block < n_blocks; block++, out += SOW_NOISE_BLOCK) {
+        prefetch_block(soon, block);
         draw(place, LANES * (first + (uint64_t)block), word);
         for (int j = 0; j < WORDS; j += 2)
             for (int i = 0; i < LANES; i++)
@@ -111,7 +121,7 @@ static void gaussian(const sow_place *place, uint64_t first, int64_t n_blocks, f
 }
 
 /* 16 counters at a time, that is 32 blocks; the first of them may be needed from its upper half on. */
-static void rademacher(const sow_place *place, uint64_t first, int64_t n_blocks, float *out)
+static void rademacher(const sow_place *place, uint64_t first, int64_t n_blocks, const float *soon, float *out)
 {
     enum { BIT_WORDS = 32, PER_BLOCK = SOW_NOISE_BLOCK / BIT_WORDS, PER_DRAW = LANES * BITS / SOW_NOISE_BLOCK };
     uint32_t word[WORDS][LANES];
@@ -119,6 +129,7 @@ static void rademacher(const sow_place *place, uint64_t first, int64_t n_blocks,
         const uint64_t counter = block * SOW_NOISE_BLOCK / BITS, base = counter * BITS / SOW_NOISE_BLOCK;
         draw(place, counter, word);
         for (; block < end && block < base + PER_DRAW; block++) {
+            prefetch_block(soon, (int64_t)(block - first));
             for (uint64_t j = (block - base) * PER_BLOCK, last = j + PER_BLOCK; j < last; j++, out += BIT_WORDS) {
                 const uint32_t bits = word[j % WORDS][j / WORDS];
                 for (int i = 0; i < BIT_WORDS; i++)
@@ -128,22 +139,23 @@ static void rademacher(const sow_place *place, uint64_t first, int64_t n_blocks,
     }
 }
 
-static void (*const loops[SOW_N_NOISE_LOOPS])(const sow_place *, uint64_t, int64_t, float *) = {
+static void (*const loops[SOW_N_NOISE_LOOPS])(const sow_place *, uint64_t, int64_t, const float *, float *) = {
     [SOW_NOISE_GAUSSIAN] = gaussian, [SOW_NOISE_RADEMACHER] = rademacher};
 
-void ISA_FN(noise_blocks)(sow_noise_loop loop, const sow_place *place, uint64_t first, int64_t n_blocks, float *out)
+void ISA_FN(noise_blocks)(sow_noise_loop loop, const sow_place *place, uint64_t first, int64_t n_blocks,
+                          const float *soon, float *out)
 {
-    loops[loop](place, first, n_blocks, out);
+    loops[loop](place, first, n_blocks, soon, out);
 }
 
 void ISA_FN(noise)(sow_noise_loop loop, sow_place place, uint64_t first, int64_t n, float *out)
 {
     float rest[SOW_NOISE_BLOCK];
     const int64_t n_blocks = n / SOW_NOISE_BLOCK, whole = n_blocks * SOW_NOISE_BLOCK;
-    loops[loop](&place, first / SOW_NOISE_BLOCK, n_blocks, out);
+    loops[loop](&place, first / SOW_NOISE_BLOCK, n_blocks, out, out);
     if (whole == n)
         return;
-    loops[loop](&place, first / SOW_NOISE_BLOCK + (uint64_t)n_blocks, 1, rest);
+    loops[loop](&place, first / SOW_NOISE_BLOCK + (uint64_t)n_blocks, 1, rest, rest);
     memcpy(out + whole, rest, (size_t)(n - whole) * sizeof *out);
 }
 
@@ -154,8 +166,8 @@ INLINE void add_noise(sow_noise_loop loop, const sow_place *place, uint64_t firs
     float noise[SLICE * SOW_NOISE_BLOCK];
     for (int64_t i = 0; i < n; i += SLICE * SOW_NOISE_BLOCK) {
         const int64_t count = n - i < SLICE * SOW_NOISE_BLOCK ? n - i : SLICE * SOW_NOISE_BLOCK;
-        loops[loop](place, (first + (uint64_t)i) / SOW_NOISE_BLOCK, (count + SOW_NOISE_BLOCK - 1) / SOW_NOISE_BLOCK,
-                    noise);
+        const int64_t n_blocks = (count + SOW_NOISE_BLOCK - 1) / SOW_NOISE_BLOCK;
+        loops[loop](place, (first + (uint64_t)i) / SOW_NOISE_BLOCK, n_blocks, from + i, noise);
         for (int64_t j = 0; j < count; j++)
             out[i + j] = fused(factor, noise[j], from[i + j]);
     }

@@ -22,6 +22,8 @@ typedef struct chunk {
     const float *noise[SOW_PANEL]; /* of each row; NULL: none */
 } chunk;
 
+/* Theta is prefetched while noise is drawn, line by line: 32 short pieces of rows are too many for a CPU to foresee,
+ * and many lines asked for at once stop it. */
 static void draw_chunk(chunk *c, float *room)
 {
     const sow_perturb_args *a = c->args;
@@ -32,27 +34,13 @@ static void draw_chunk(chunk *c, float *room)
         const int64_t n = is_whole ? c->n_rows * k_size : c->n_columns; /* elements of the slice */
         if (r == 0 || !is_whole) {
             float *to = room + (is_whole ? 0 : r * (CHUNK + 2 * block));
-            ISA_FN(noise_blocks)(a->loop, &a->place, (uint64_t)(first / block), (offset + n + block - 1) / block, to);
+            ISA_FN(noise_blocks)
+            (a->loop, &a->place, (uint64_t)(first / block), (offset + n + block - 1) / block, a->theta + first, to);
             c->noise[r] = to + offset;
         } else {
             c->noise[r] = c->noise[r - 1] + k_size;
         }
     }
-}
-
-/* Row r of the chunk that comes next.  32 short pieces of rows are too many for a CPU to foresee: without this, weights
- * larger than the cache take twice as long. */
-static void prefetch_next(const chunk *c, int64_t r)
-{
-    const sow_perturb_args *a = c->args;
-    const int64_t line = 64 / (int64_t)sizeof *a->theta;
-    const bool is_last = c->column + c->n_columns == a->k_size;
-    const int64_t row = c->row + r + (is_last ? SOW_PANEL : 0), column = is_last ? 0 : c->column + c->n_columns;
-    if (row >= a->n_size)
-        return;
-    const float *next = a->theta + row * a->k_size + column;
-    for (int64_t j = 0; j < CHUNK && j < a->k_size - column; j += line)
-        __builtin_prefetch(next + j);
 }
 
 /* out[j] = the weight of row r of the chunk in column j, in float32. */
@@ -64,7 +52,6 @@ static void make_row(const chunk *c, int64_t r, float *out)
         return;
     }
     const float *theta = a->theta + (c->row + r) * a->k_size + c->column, *noise = c->noise[r];
-    prefetch_next(c, r);
     if (noise == NULL) {
         memcpy(out, theta, (size_t)c->n_columns * sizeof *out);
         return;
