@@ -40,6 +40,7 @@ function(sow_tests dir)
   endforeach()
   sow_kill_tests(${dir})
   sow_pmpi_count(${dir})
+  sow_cli_tests(${dir}/cli)
 endfunction()
 
 # sow_kill_tests(DIR): one ctest per DIR/mpi/kill_*.c, a program in which ranks die, driven by the script beside it:
@@ -65,4 +66,19 @@ function(sow_pmpi_count dir)
     add_library(pmpi_count MODULE ${CMAKE_SOURCE_DIR}/${dir}/mpi/pmpi_count.c)
     target_link_libraries(pmpi_count PRIVATE sow_flags MPI::MPI_C)
   endif()
+endfunction()
+
+# sow_cli_tests(DIR): one ctest per DIR/test_*.sh, a script that runs the program; DIR/forge.c makes ledgers that lie.
+function(sow_cli_tests dir)
+  file(GLOB scripts CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${dir}/test_*.sh)
+  add_executable(forge ${CMAKE_SOURCE_DIR}/${dir}/forge.c)
+  target_link_libraries(forge PRIVATE sow_base sow_conf sow_train sow_flags)
+  foreach(script ${scripts})
+    get_filename_component(name ${script} NAME_WE)
+    string(REGEX REPLACE "^test_" "cli." name ${name})
+    add_test(NAME ${name} COMMAND bash ${script})
+    set_tests_properties(
+      ${name} PROPERTIES PROCESSORS 2 TIMEOUT 300 LABELS cli ENVIRONMENT
+                         "SOWER_BIN=$<TARGET_FILE:sower>;SOWER_FORGE=$<TARGET_FILE:forge>;MPIEXEC=${MPIEXEC_EXECUTABLE}")
+  endforeach()
 endfunction()

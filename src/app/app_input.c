@@ -3,7 +3,6 @@
 #include "app_impl.h"
 
 #include "sower/alloc.h"
-#include "sower/file.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -12,17 +11,18 @@
 
 enum { CHUNK_BYTES = 1 << 16 };
 
-static sow_code read_stdin(sow_words *out)
+/* Files, pipes and terminals alike. */
+static sow_code read_all(FILE *file, const char *name, sow_words *out)
 {
     char *chunk = NULL;
     sow_code rc = SOW_OK;
     SOW_TRY(SOW_ALLOC(&chunk, CHUNK_BYTES));
     for (size_t n = CHUNK_BYTES; n == CHUNK_BYTES;) {
-        n = fread(chunk, 1, CHUNK_BYTES, stdin);
+        n = fread(chunk, 1, CHUNK_BYTES, file);
         SOW_TRY_OR(rc, sow_words_add(out, chunk, n));
     }
-    if (ferror(stdin) != 0)
-        rc = SOW_FAIL(SOW_EIO, "stdin: cannot read: %s", strerror(errno));
+    if (ferror(file) != 0)
+        rc = SOW_FAIL(SOW_EIO, "%s: cannot read: %s", name, strerror(errno));
 done:
     SOW_FREE(&chunk);
     return rc;
@@ -58,21 +58,21 @@ sow_code sow_input_load(const char *path, sow_input *out)
     bool is_stdin = path == NULL || strcmp(path, "-") == 0;
     sow_input in = {.name = is_stdin ? "stdin" : path};
     sow_words text = {0};
-    sow_mapping map = {0};
     sow_code rc = SOW_OK;
     if (path == NULL && isatty(STDIN_FILENO) == 1)
         return SOW_FAIL(SOW_EARG, "expected --input F.jsonl, or rows on stdin");
-    if (is_stdin)
-        SOW_TRY_OR(rc, read_stdin(&text));
-    else
-        SOW_TRY_OR(rc, sow_file_map(path, &map));
-    SOW_TRY_OR(rc, add_rows(&in, is_stdin ? text.text : (const char *)map.data, is_stdin ? text.bytes : map.bytes));
+    FILE *file = is_stdin ? stdin : fopen(path, "r");
+    if (file == NULL)
+        return SOW_FAIL(SOW_EIO, "%s: cannot open: %s", path, strerror(errno));
+    SOW_TRY_OR(rc, read_all(file, in.name, &text));
+    SOW_TRY_OR(rc, add_rows(&in, text.text, text.bytes));
     *out = in;
     in = (sow_input){0};
 done:
     sow_input_fini(&in);
-    sow_file_unmap(&map);
     sow_words_fini(&text);
+    if (!is_stdin)
+        (void)fclose(file);
     return rc;
 }
 

@@ -278,8 +278,8 @@ static void add_figures(const loaded *m, const timing *pure, const timing *es)
     sow_figure *figure = sow_bench_add(b, "tokens/s", tokens / es->all_s, "ES generation of the same tokens");
     sow_bench_limit(figure, tokens / pure->all_s, "pure inference");
     figure->is_of_job = true;
-    sow_bench_add(b, "s", es->perturb_s, "  of it perturb and pack, root's members")->is_of_job = true;
-    sow_bench_add(b, "s", es->update_s, "  of it update")->is_of_job = true;
+    sow_bench_add(b, "s", es->perturb_s, "of it perturb and pack, members of rank 0")->is_of_job = true;
+    sow_bench_add(b, "s", es->update_s, "of it update")->is_of_job = true;
     if (unit_s > 0)
         sow_bench_add(b, "%", 100 * es->perturb_s / N_MEMBERS / unit_s, "perturb and pack beside a unit of %d tokens",
                       UNIT_TOKENS)
