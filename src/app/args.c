@@ -107,8 +107,8 @@ static sow_code take_flag(sow_app *app, const sow_command *command, int code)
     return SOW_OK;
 }
 
-/* Whether people look at stdout.  Open MPI gives its ranks a terminal of its own, whatever mpirun writes to: then it is the
- * parent's that counts. */
+/* Whether people look at stdout.  Open MPI gives its ranks a terminal of its own, whatever mpirun writes to: then it is
+ * the parent's that counts. */
 static bool is_terminal(void)
 {
     char path[64], target[64] = "";

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Speeds of a whole model: decoding, and an ES generation beside pure inference of the same tokens.  The model has no end
- * token here, so that every sequence has the length that was asked for. */
+/* Speeds of a whole model: decoding, and an ES generation beside pure inference of the same tokens.  The model has no
+ * end token here, so that every sequence has the length that was asked for. */
 #include "bench_impl.h"
 
 #include "sower/alloc.h"

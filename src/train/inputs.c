@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a run begins with: root reads and checks, everyone receives, and nobody goes on before all can.  For a run (es.c)
- * and for its replay, which may have no world: then this process is root and all there is. */
+/* What a run begins with: root reads and checks, everyone receives, and nobody goes on before all can.  For a run
+ * (es.c) and for its replay, which may have no world: then this process is root and all there is. */
 #include "root_impl.h"
 
 #include "sower/alloc.h"

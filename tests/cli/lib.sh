@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+#!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # For the tests of the command line; sourced.  SOWER_BIN is the program, SOWER_FORGE the one of forge.c, MPIEXEC that of the build.
 #
