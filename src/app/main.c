@@ -76,7 +76,7 @@ static int64_t launched_ranks(int *rank)
 /* One line, from one rank. */
 static void tell(sow_code rc, int rank)
 {
-    if (rc == SOW_OK || rc == SOW_EPEER || rank != 0)
+    if (rc == SOW_OK || rank != 0)
         return;
     sow_log_progress(0, "%s", "");
     sow_log(rc == SOW_ESTOP ? SOW_LOG_INFO : SOW_LOG_ERROR, "%s", sow_error_text());
@@ -128,7 +128,7 @@ static int run_parallel(const sow_command *command, sow_app *app, int *argc, cha
     if (rc == SOW_OK)
         rc = finish_stdout();
     tell(rc, rank);
-    int status = sow_code_exit(rc);
+    int status = sow_world_exit_status(app->world, rc);
     sow_world_stop(&app->world, status);
     return status;
 }

@@ -62,7 +62,7 @@ stopped() { # RANKS FAULT WAKE-AFTER-GENERATION
     MPIRUN=$recovering run_case "$name" "$1" "${common[@]}" --set run.steps=6 --set run.fault="$2" &
     job=$!
     while kill -0 $job 2>/dev/null; do
-        if [ "$(wc -l <"$ledger" 2>/dev/null || echo 0)" -gt "$3" ]; then
+        if [ -e "$ledger" ] && [ "$(wc -l <"$ledger")" -gt "$3" ]; then
             for pid in $(pgrep -f "out $scratch/$name "); do kill -CONT "$pid" 2>/dev/null; done
         fi
         sleep 0.1
