@@ -31,7 +31,7 @@ const char *sow_model_chat_template(const sow_model *model);
 SOW_NODISCARD sow_code sow_model_load(sow_model *model, float *theta);
 
 /* Writes a complete Hugging Face folder (config.json, model.safetensors, tokenizer files, generation_config.json):
- * weights stored as `type`; a value that does not fit it is SOW_ENUM.  Refuses an existing folder that is not empty. 
+ * weights stored as `type`; a value that does not fit it is SOW_ENUM.  Refuses an existing folder that is not empty.
  * The folder is there whole or not at all.  tokenizer_json and chat_template may be NULL. */
 SOW_NODISCARD sow_code sow_model_save(const char *folder, const sow_layout *layout, const float *theta, sow_type type,
                                       const char *tokenizer_json, size_t tokenizer_bytes, const char *chat_template);

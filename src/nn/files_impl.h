@@ -92,9 +92,9 @@ typedef struct sow_stored {
 /* weights.c: all tensors of a model's files, sorted by name, and which of them each tensor of a layout is. */
 typedef struct sow_weights {
     int64_t n, capacity;
-    sow_stored *tensors;  /* owned */
-    sow_stored **sources; /* owned [layout->n_tensors], borrowed from tensors; NULL before the match */
-    sow_stored *twin;     /* the other copy of a tied embedding, or NULL; must be equal */
+    sow_stored *tensors; /* owned */
+    int64_t *sources;    /* owned [layout->n_tensors]: which of tensors; NULL before the match */
+    sow_stored *twin;    /* the other copy of a tied embedding, or NULL; must be equal */
     bool is_gguf, is_permuted;
 } sow_weights;
 void sow_weights_fini(sow_weights *weights);

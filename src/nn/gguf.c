@@ -118,8 +118,8 @@ static sow_code skip_values(cursor *c, sow_gguf_kind kind, uint64_t n, int depth
         if (depth == MAX_DEPTH)
             return SOW_FAIL(SOW_EFORMAT, "%s: byte %zu: arrays are nested deeper than %d", c->what, c->at, MAX_DEPTH);
         for (uint64_t i = 0; i < n; i++) {
-            sow_gguf_kind item;
-            uint64_t items;
+            sow_gguf_kind item = SOW_GGUF_U8;
+            uint64_t items = 0;
             SOW_TRY(take_kind(c, &item));
             SOW_TRY(take(c, 8, part, &items));
             SOW_TRY(skip_values(c, item, items, depth + 1));

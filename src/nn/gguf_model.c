@@ -245,6 +245,7 @@ sow_code sow_gguf_shape(const sow_gguf *gguf, sow_weights *weights, sow_shape *o
     sow_shape shape; /* padding too is zero: a shape is sent and compared as bytes */
     memset(&shape, 0, sizeof shape);
     SOW_TRY(get_family(gguf, &in.family));
+    SOW_ASSERT(in.family != NULL);
     (void)snprintf(shape.family, sizeof shape.family, "%s", in.family->name);
     SOW_TRY(get_counts(&in, &shape));
     SOW_TRY(get_vocabulary(&in, &shape));

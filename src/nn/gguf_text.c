@@ -136,9 +136,12 @@ static sow_code make_json(const sow_gguf_vocabulary *vocabulary, const char *wha
     sow_tokenizer *tokenizer = NULL;
     char *copy = NULL;
     size_t n = 0;
-    SOW_TRY(sow_tokenizer_from_gguf(vocabulary, what, &tokenizer));
+    sow_code rc = sow_tokenizer_from_gguf(vocabulary, what, &tokenizer);
+    if (rc == SOW_EFORMAT && strncmp(sow_error_text(), what, strlen(what)) != 0)
+        rc = SOW_FAIL(rc, "%s: %s", what, sow_error_text()); /* what is wrong may be told without the file */
+    SOW_TRY(rc);
     const char *json = sow_tokenizer_json(tokenizer, &n);
-    sow_code rc = SOW_ALLOC(&copy, n + 1);
+    rc = SOW_ALLOC(&copy, n + 1);
     if (rc == SOW_OK) {
         memcpy(copy, json, n);
         *out = copy;

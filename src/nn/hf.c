@@ -14,8 +14,12 @@ const char *sow_quote(const char *text, size_t bytes, sow_quoted *out)
     size_t room = sizeof out->text - 6, n = bytes < room ? bytes : room; /* quotes, dots, NUL */
     char *p = out->text;
     *p++ = '"';
-    for (size_t i = 0; i < n; i++)
-        *p++ = (unsigned char)text[i] < 0x20 || text[i] == 0x7f ? '?' : text[i];
+    for (size_t i = 0; i < n; i++) {
+        *p = text[i];
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            *p = '?';
+        p++;
+    }
     while (n < bytes && p > out->text + 1 && ((unsigned char)p[-1] & 0x80) != 0)
         p--; /* no half character in front of the dots */
     for (int i = 0; n < bytes && i < 3; i++)
@@ -266,6 +270,7 @@ static sow_code parse_shape(const place *at, sow_shape *shape)
     if (sow_json_kind_of(at->object) != SOW_JSON_OBJECT)
         return SOW_FAIL(SOW_EFORMAT, "%s: is no JSON object, expected a model's configuration", at->what);
     SOW_TRY(get_family(at, shape, &family));
+    SOW_ASSERT(family != NULL);
     SOW_TRY(refuse_unknown_computations(at));
     SOW_TRY(get_counts(at, shape));
     SOW_TRY(put_defaults(at, family, shape));
@@ -302,28 +307,35 @@ sow_code sow_hf_add_generation(const char *json, size_t bytes, const char *what,
     return rc;
 }
 
-/* A copy in which whole numbers too long for 64 bits are written with an exponent: "model_max_length": 10^30 is usual
- * here for "no limit", and nothing of the kind is read. */
+/* Whether a number's n characters are a whole number that may be too long for 64 bits. */
+static bool is_long_integer(const char *number, size_t n)
+{
+    return n > 18 && memchr(number, '.', n) == NULL && memchr(number, 'e', n) == NULL && memchr(number, 'E', n) == NULL;
+}
+
+/* A copy in which whole numbers too long for 64 bits are written with an exponent in place of their last two digits:
+ * "model_max_length": 10^30 is usual here for "no limit", and nothing of the kind is read. */
 static sow_code shorten_numbers(const char *json, size_t bytes, char **out)
 {
     char *copy = NULL;
-    SOW_TRY(SOW_ALLOC(&copy, bytes + 1));
     bool is_string = false;
-    for (size_t i = 0, digits = 0; i < bytes; i++) {
-        char c = copy[i] = json[i];
-        if (is_string && c == '\\' && i + 1 < bytes) {
-            i++;
-            copy[i] = json[i];
-        } else if (c == '"') {
-            is_string = !is_string;
+    SOW_TRY(SOW_ALLOC(&copy, bytes + 1));
+    if (bytes > 0)
+        memcpy(copy, json, bytes);
+    for (size_t i = 0, n = 0; i < bytes; i++) { /* n: characters of a number in front of i */
+        if (!is_string && copy[i] != '\0' && strchr("0123456789+-.eE", copy[i]) != NULL) {
+            n++;
+            continue;
         }
-        bool is_digit = !is_string && c >= '0' && c <= '9';
-        bool is_number = is_digit || (!is_string && c != '\0' && strchr("+-.eE", c) != NULL);
-        bool is_long = !is_number && digits > 18;
-        if (is_long && memchr(copy + i - digits, 'e', digits) == NULL &&
-            memchr(copy + i - digits, 'E', digits) == NULL && memchr(copy + i - digits, '.', digits) == NULL)
-            memcpy(copy + i - 2, "e2", 2); /* the last two digits become the exponent */
-        digits = is_number ? digits + 1 : 0;
+        if (is_long_integer(copy + i - n, n)) {
+            copy[i - 2] = 'e';
+            copy[i - 1] = '2';
+        }
+        n = 0;
+        if (is_string && copy[i] == '\\')
+            i++; /* what follows is no end */
+        else if (copy[i] == '"')
+            is_string = !is_string;
     }
     *out = copy;
     return SOW_OK;

@@ -21,7 +21,7 @@ static sow_code print_real(sow_words *out, const char *before, double value, con
     double back = 0;
     for (int digits = 6; digits <= 17; digits++) {
         (void)snprintf(text, sizeof text, "%.*g", digits, value);
-        if (sow_words_to_real(text, &back) && memcmp(&back, &value, sizeof back) == 0)
+        if (sow_words_to_real(text, &back) && back == value)
             break;
     }
     return sow_words_print(out, "%s%s%s%s", before, text, strpbrk(text, ".e") == NULL ? ".0" : "", after);

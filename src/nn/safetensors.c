@@ -124,9 +124,11 @@ static int compare_offsets(const void *a, const void *b)
     return x->bytes < y->bytes ? -1 : x->bytes > y->bytes; /* empty ones first */
 }
 
-static sow_code check_cover(sow_stored *tensors, int64_t n, int64_t data_bytes, const char *what)
+/* The tensors from `first` on are those of this file. */
+static sow_code check_cover(const sow_weights *weights, int64_t first, int64_t data_bytes, const char *what)
 {
-    int64_t at = 0;
+    int64_t at = 0, n = weights->n - first;
+    sow_stored *tensors = n > 0 ? weights->tensors + first : NULL;
     if (n > 1)
         qsort(tensors, (size_t)n, sizeof *tensors, compare_offsets);
     for (int64_t i = 0; i < n; i++) {
@@ -154,7 +156,7 @@ static sow_code read_items(const sow_json *root, const char *what, const unsigne
     while (sow_json_next(root, &iterator, &name, &item))
         if (strcmp(name, "__metadata__") != 0)
             SOW_TRY(read_tensor(name, item, what, data, data_bytes, weights));
-    return check_cover(weights->tensors + first, weights->n - first, data_bytes, what);
+    return check_cover(weights, first, data_bytes, what);
 }
 
 sow_code sow_safetensors_read(const unsigned char *data, size_t bytes, const char *what, sow_weights *weights)

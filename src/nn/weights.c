@@ -120,7 +120,7 @@ static sow_code match_tensor(sow_weights *weights, const sow_layout *layout, int
         return SOW_FAIL(SOW_EFORMAT, "%s: %s: type %s is not supported for a bias, expected F32, F16 or BF16",
                         stored->what, name, stored->type);
     stored->is_used = true;
-    weights->sources[index] = stored;
+    weights->sources[index] = stored - weights->tensors;
     return SOW_OK;
 }
 
@@ -193,7 +193,7 @@ sow_code sow_weights_load(const sow_weights *weights, const sow_layout *layout, 
 {
     for (int64_t i = 0; i < layout->n_tensors; i++) {
         const sow_tensor *tensor = &layout->tensors[i];
-        const sow_stored *stored = weights->sources[i];
+        const sow_stored *stored = &weights->tensors[weights->sources[i]];
         int64_t n = tensor->rows * tensor->cols;
         int64_t end = i + 1 < layout->n_tensors ? layout->tensors[i + 1].offset : layout->n_elements;
         float *out = theta + tensor->offset;

@@ -108,10 +108,10 @@ static inline float *fill_theta(const sow_layout *layout)
 /* What shall be different from a good GGUF: one entry of metadata, or one tensor. */
 typedef struct gguf_edit {
     const char *key;    /* replaced, or added */
-    int kind;           /* of the new value; -1: the entry is left out */
     double number;      /* the new value, or */
     const char *text;   /* if it is a string */
-    const char *tensor; /* whose entry in the list is changed; */
+    const char *tensor; /* whose entry in the list, or whose data, is changed */
+    int kind;           /* of the new value; -1: the entry is left out */
     enum {
         GGUF_LEFT_OUT = 1,
         GGUF_RENAMED,
@@ -231,7 +231,8 @@ static inline void blob_gguf(blob *b, const sow_layout *layout, const float *the
     b->n = 0;
     blob_add(b, "GGUF", 4);
     blob_number(b, 3, 4);
-    blob_number(b, 0, 16);
+    blob_number(b, 0, 8); /* the counts are put in at the end */
+    blob_number(b, 0, 8);
     gguf_metadata(b, &layout->shape, edit, &n_entries);
     for (int64_t i = 0; i < layout->n_tensors; i++) {
         const sow_tensor *tensor = &layout->tensors[i];
