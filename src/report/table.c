@@ -43,7 +43,7 @@ done:
 
 static double number_of(const sow_json *object, const char *key)
 {
-    double value = NAN;
+    double value = (double)NAN;
     (void)sow_json_to_real(sow_json_get(object, key), &value);
     return value;
 }
@@ -129,7 +129,7 @@ sow_code sow_table_read(const char *folder, sow_table **out)
     sow_table *t = NULL;
     sow_code rc = SOW_OK;
     SOW_TRY(SOW_ALLOC(&t, 1));
-    t->tokens_per_s = NAN;
+    t->tokens_per_s = (double)NAN;
     SOW_TRY_OR(rc, sow_folder_read_status(folder, &t->status));
     SOW_TRY_OR(rc, read_lines(t, folder, "metrics.jsonl", read_metrics));
     SOW_TRY_OR(rc, read_lines(t, folder, "samples.jsonl", read_sample));

@@ -152,7 +152,7 @@ static void put_phases(sow_root *root, sow_line *line, int64_t step, double *flo
     int n_ranks = sow_world_size(root->run->world);
     sow_line_begin_object(line, "phases");
     for (int phase = SOW_PHASE_PERTURB; phase < SOW_N_PHASES; phase++) {
-        double min = INFINITY, max = 0, sum = 0;
+        double min = (double)INFINITY, max = 0, sum = 0;
         int n = 0;
         for (int rank = 0; rank < n_ranks; rank++) {
             const report_message *report = &root->reports[rank];

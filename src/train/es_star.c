@@ -253,7 +253,7 @@ sow_code sow_root_scrub(sow_root *root, int64_t generation)
 
 void sow_root_stop(sow_root *root, sow_code code)
 {
-    stop_message stop = {.code = code};
+    stop_message stop = {.code = (int32_t)code};
     for (int rank = 1; rank < sow_world_size(root->run->world); rank++)
         if (sow_world_send(root->run->world, rank, TAG_STOP, &stop, sizeof stop) != SOW_OK)
             sow_log(SOW_LOG_WARN, "rank %d cannot be told to stop: %s", rank, sow_error_text());

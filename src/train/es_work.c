@@ -119,7 +119,7 @@ static sow_code (*const handlers[N_TAGS])(work *w, const sow_message *m) = {[TAG
 /* Tells root, and waits for its stop: a worker does not leave on its own while root lives. */
 static void tell_failure(work *w, sow_code code)
 {
-    fail_message message = {.code = code};
+    fail_message message = {.code = (int32_t)code};
     (void)snprintf(message.text, sizeof message.text, "%s", sow_error_text());
     if (sow_world_send(w->run->world, 0, TAG_FAIL, &message, sizeof message) != SOW_OK)
         w->is_stopped = true;
