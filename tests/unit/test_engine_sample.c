@@ -66,6 +66,13 @@ static void test_sample_at_the_edges_takes_the_first_and_the_last(void **state)
     assert_int_equal(draw(4, last, 1.0, UINT64_MAX), 1);
     assert_int_equal(draw(4, last, 1e-6, UINT64_MAX), 1);
     assert_int_equal(draw(1, last, 1.0, UINT64_MAX), 0);
+    /* 2^32 exp(-22) is 1.2: the second counts 1 of s = 2^32 + 1, from the first r on with r s >= 2^96. */
+    float rare[2] = {0.0f, -22.0f}, rarer[2] = {0.0f, -23.0f};
+    const uint64_t first = UINT64_MAX - (UINT64_C(1) << 32) + 2;
+    assert_int_equal(draw(2, rare, 1.0, UINT64_MAX), 1);
+    assert_int_equal(draw(2, rare, 1.0, first), 1);
+    assert_int_equal(draw(2, rare, 1.0, first - 1), 0);
+    assert_int_equal(draw(2, rarer, 1.0, UINT64_MAX), 0); /* 0.44 */
 }
 
 static void test_sample_on_every_kernel_is_equal(void **state)
@@ -118,6 +125,15 @@ static void test_generate_with_temperature_depends_on_seed_step_and_prompt_numbe
         memcpy(first[i], got[i].ids, sizeof first[i]);
     for (int i = 1; i < N; i++)
         assert_memory_not_equal(first[i], first[0], sizeof first[0]);
+    /* Token k of prompt i is drawn with the bits of (seed, step, i, k) from the logits of its prefix. */
+    for (int k = 0; k < NEW; k++) {
+        int32_t prefix[5 + NEW];
+        float logits[257];
+        memcpy(prefix, ids, sizeof ids);
+        memcpy(prefix + 5, first[7], sizeof first[7]);
+        CHECK_OK(sow_engine_logits(engine, m.replica, (sow_prompt){prefix, 5 + k}, 1, logits));
+        assert_int_equal(draw(257, logits, 1.0, sow_sample_bits(1, 0, 7, (uint64_t)k)), first[7][k]);
+    }
     args.first_prompt = 3; /* the same places, named otherwise */
     args.n_prompts = 2;
     CHECK_OK(sow_engine_generate(engine, &args, got));
