@@ -139,7 +139,7 @@ static sow_code answer_task(evaluation *e, int job)
         SOW_TRY(sow_kernels_check_rounding());
         SOW_TRY(sow_evaluator_run(e->evaluator, job, e->rows, n, NULL, NULL, &tally));
         sow_tally_add(&e->tallies[job], &tally);
-        if (rank == 0)
+        if (rank == 0 && at + n < last)
             sow_log_progress(30, "%s: %lld/%lld rows of this rank", e->plan->tasks[job].name,
                              (long long)(at + n - first), (long long)(last - first));
     }

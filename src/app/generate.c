@@ -149,9 +149,8 @@ static sow_code answer_all(generation *g, int64_t chunk)
     SOW_TRY(sow_line_create(&g->line));
     for (int64_t first = 0; first < g->n_rows; first += chunk) {
         SOW_TRY(answer_chunk(g, first, g->n_rows - first < chunk ? g->n_rows - first : chunk));
-        if (g->prompt == NULL)
-            sow_log_progress(30, "%lld/%lld rows", (long long)(first + chunk < g->n_rows ? first + chunk : g->n_rows),
-                             (long long)g->n_rows);
+        if (first + chunk < g->n_rows)
+            sow_log_progress(30, "%lld/%lld rows", (long long)(first + chunk), (long long)g->n_rows);
     }
     sow_log_progress(0, "%s", "");
     return SOW_OK;

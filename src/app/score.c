@@ -169,7 +169,8 @@ static sow_code score(scoring *s, const sow_options *o)
     SOW_TRY(sow_line_create(&s->line));
     for (int64_t first = 0; first < s->input.n; first += chunk) {
         SOW_TRY(score_chunk(s, first, s->input.n - first < chunk ? s->input.n - first : chunk));
-        sow_log_progress(30, "%lld/%lld rows", (long long)first, (long long)s->input.n);
+        if (first + chunk < s->input.n)
+            sow_log_progress(30, "%lld/%lld rows", (long long)(first + chunk), (long long)s->input.n);
     }
     sow_log_progress(0, "%s", "");
     return SOW_OK;

@@ -110,7 +110,7 @@ static sow_code walk(verification *v)
         v->n_checked += n_picked;
         SOW_TRY(sow_replay_step(v->replay));
         SOW_TRY(sow_world_agree(world, is_root(v) ? compare_checkpoint(v) : SOW_OK));
-        if (is_root(v))
+        if (is_root(v) && g < n)
             sow_log_progress(30, "generation %lld/%lld, %lld members", (long long)g, (long long)n,
                              (long long)v->n_checked);
     }

@@ -2,10 +2,7 @@
 /* The start of an ES run: root reads and checks, everyone receives, and nobody goes on before all can. */
 #include "sower/es.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
+#include "root_impl.h"
 
 #include "sower/alloc.h"
 #include "sower/build.h"
@@ -15,21 +12,24 @@
 #include "sower/model.h"
 #include "sower/plan.h"
 
-#include "root_impl.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
 
 enum { CHAT_NAME = 32, MAX_NAMES = 64 };
 
 /* What only root has while a run starts. */
 typedef struct start {
     const sow_es_args *args;
-    sow_model *model;           /* owned */
-    sow_ledger *ledger;         /* owned; of the run to resume, or NULL */
-    sow_ledger_writer *writer;  /* owned */
-    sow_folder *folder;         /* owned */
-    char *header;               /* owned */
-    int64_t loaded;             /* generation that the checkpoint holds */
-    int64_t measured;           /* last step with a line of metrics */
-    bool is_over;               /* the run to resume is done already */
+    sow_model *model;          /* owned */
+    sow_ledger *ledger;        /* owned; of the run to resume, or NULL */
+    sow_ledger_writer *writer; /* owned */
+    sow_folder *folder;        /* owned */
+    char *header;              /* owned */
+    int64_t loaded;            /* generation that the checkpoint holds */
+    int64_t measured;          /* last step with a line of metrics */
+    bool is_over;              /* the run to resume is done already */
     sow_hash base_digest;
 } start;
 
@@ -66,7 +66,7 @@ sow_code sow_es_check_names(const sow_conf *conf)
         names[i] = sow_task_at(i)->name;
     SOW_TRY(check_name(conf, "task.name", names, n, sow_task_find(o->task.name) != NULL));
     for (int64_t i = 0; i < o->n_probes; i++) {
-        char key[32];
+        char key[48];
         (void)snprintf(key, sizeof key, "probes[%lld].task", (long long)i);
         SOW_TRY(check_name(conf, key, names, n, sow_task_find(o->probes[i].task.name) != NULL));
     }
@@ -92,8 +92,9 @@ static sow_code read_run(start *s, sow_run *run)
     if (s->ledger->n > run->options->run.steps)
         return SOW_FAIL(SOW_ECONF, "run.steps: %lld is less than the %lld generations that %s holds",
                         (long long)run->options->run.steps, (long long)s->ledger->n, path);
-    s->is_over = s->ledger->n == run->options->run.steps && sow_folder_read_status(s->args->folder, &status) == SOW_OK &&
-                 status.state == SOW_STATE_DONE && status.step == s->ledger->n;
+    s->is_over = s->ledger->n == run->options->run.steps &&
+                 sow_folder_read_status(s->args->folder, &status) == SOW_OK && status.state == SOW_STATE_DONE &&
+                 status.step == s->ledger->n;
     return SOW_OK;
 }
 
@@ -130,7 +131,8 @@ static sow_code compare_nodes(const start *s, sow_run *run)
     rc = sow_world_gather(world, &mine, sizeof mine, all);
     for (int rank = 1; rc == SOW_OK && sow_world_rank(world) == 0 && rank < sow_world_size(world); rank++)
         if (!sow_hash_equal(all[rank], mine))
-            rc = SOW_FAIL(SOW_EBITS, "rank %d on %s received other weights than rank 0 sent", rank, sow_world_host(world, rank));
+            rc = SOW_FAIL(SOW_EBITS, "rank %d on %s received other weights than rank 0 sent", rank,
+                          sow_world_host(world, rank));
     SOW_FREE(&all);
     return sow_world_agree(world, rc);
 }
@@ -224,7 +226,8 @@ static sow_code begin(start *s, sow_run *run)
     if (rc == SOW_OK && is_root) {
         *run->options = *sow_conf_options(s->args->conf);
         if (!s->args->is_resume && sow_file_exists(s->args->folder))
-            rc = SOW_FAIL(SOW_ECONF, "%s: exists already, expected a new folder (--out NAME), or --resume to go on with it",
+            rc = SOW_FAIL(SOW_ECONF,
+                          "%s: exists already, expected a new folder (--out NAME), or --resume to go on with it",
                           s->args->folder);
     }
     if (rc == SOW_OK && is_root)
