@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What every test file includes first: cmocka with what it needs, and a few words of our own.
  *
- * A test is `static void test_WHAT_WHEN_THEN(void **state)`.  `check_live_zero` as a group's teardown fails it if a block is
- * alive.  Optional inputs (../shared) are found by check_shared(); a test that misses one says what it skipped and calls skip(). */
+ * A test is `static void test_WHAT_WHEN_THEN(void **state)`.  `check_live_zero` as a group's teardown fails it if a
+ * block is
+ * alive.  Optional inputs (../shared) are found by check_shared(); a test that misses one says what it skipped and
+ * calls skip(). */
 #ifndef SOWER_TESTS_CHECK_H
 #define SOWER_TESTS_CHECK_H
 
@@ -14,15 +16,15 @@
 #include <cmocka.h>
 /* clang-format on */
 
+#include "sower/alloc.h"
+#include "sower/error.h"
+
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#include "sower/alloc.h"
-#include "sower/error.h"
 
 #define CHECK_OK(call)                                                                                                 \
     do {                                                                                                               \
@@ -56,7 +58,8 @@ static inline int check_live_zero(void **state)
     return sow_alloc_live() == 0 ? 0 : -1;
 }
 
-/* Path of a file in the shared folder beside the checkout, or NULL after saying that it is not there.  Static buffer. */
+/* Path of a file in the shared folder beside the checkout, or NULL after saying that it is not there.  Static buffer.
+ * */
 static inline const char *check_shared(const char *name)
 {
     static char path[1024];

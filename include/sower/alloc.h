@@ -7,12 +7,13 @@
 
 #include "sower/error.h"
 
-/* Zeroed memory for n items of item_bytes, 64-byte aligned; SOW_ENOMEM on overflow of the product or when there is none.
- * `*out` is untouched on failure. */
+/* Zeroed memory for n items of item_bytes, 64-byte aligned; SOW_ENOMEM on overflow of the product or when there is
+ * none. `*out` is untouched on failure. */
 SOW_NODISCARD sow_code sow_alloc(void **out, size_t n, size_t item_bytes);
 #define SOW_ALLOC(out, n) sow_alloc((void **)(out), (size_t)(n), sizeof **(out))
 
-/* Makes room for n items in *block, which holds old_n: the old content is kept, the rest is zero.  *block may be NULL. */
+/* Makes room for n items in *block, which holds old_n: the old content is kept, the rest is zero.  *block may be NULL.
+ * */
 SOW_NODISCARD sow_code sow_alloc_resize(void **block, size_t old_n, size_t n, size_t item_bytes);
 #define SOW_RESIZE(block, old_n, n) sow_alloc_resize((void **)(block), (size_t)(old_n), (size_t)(n), sizeof **(block))
 

@@ -21,6 +21,7 @@ typedef struct sow_bench_limits {
     int threads;
 } sow_bench_limits;
 
+/* What nothing on this machine can be faster than. */
 SOW_NODISCARD sow_code sow_bench_measure_limits(const sow_kernels *kernels, int threads, double seconds,
                                                 sow_bench_limits *out);
 
@@ -32,6 +33,7 @@ typedef struct sow_bench_linear {
     double gbytes_s; /* of weights */
 } sow_bench_linear;
 
+/* One linear layer on one core. */
 SOW_NODISCARD sow_code sow_bench_measure_linear(const sow_kernels *kernels, sow_type type, int64_t m_size,
                                                 int64_t n_size, int64_t k_size, double seconds, sow_bench_linear *out);
 
@@ -47,6 +49,7 @@ typedef struct sow_bench_elements {
     double perturb_g[SOW_N_NOISE_LOOPS]; /* perturb and pack, from and to memory */
 } sow_bench_elements;
 
+/* The loops over elements on one core. */
 SOW_NODISCARD sow_code sow_bench_measure_elements(const sow_kernels *kernels, sow_type type, double seconds,
                                                   sow_bench_elements *out);
 

@@ -19,8 +19,8 @@ typedef struct sow_engine sow_engine;
  * with max_new tokens (at most the model's context). */
 SOW_NODISCARD sow_code sow_engine_create(sow_la *la, const sow_layout *layout, int64_t batch, sow_engine **out);
 void sow_engine_destroy(sow_engine **engine);
-/* Upper bound of the engine's memory for sequences of `positions` tokens, without the threads' own scratch (about 4 bytes
- * a position and query head of a KV head, and a row of logits where tokens are sampled). */
+/* Upper bound of the engine's memory for sequences of `positions` tokens, without the threads' own scratch (about 4
+ * bytes a position and query head of a KV head, and a row of logits where tokens are sampled). */
 size_t sow_engine_bytes(const sow_layout *layout, int64_t batch, int64_t positions);
 
 typedef struct sow_prompt {

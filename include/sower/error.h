@@ -43,8 +43,8 @@ const char *sow_code_words(sow_code code);
 /* The exit status a program that fails with `code` ends in: 0, 1, 2 or 75. */
 int sow_code_exit(sow_code code);
 
-/* The message of the last failure on this thread, without the place in the source; "" if there was none.  Valid until the
- * next failure on this thread. */
+/* The message of the last failure on this thread, without the place in the source; "" if there was none.  Valid until
+ * the next failure on this thread. */
 const char *sow_error_text(void);
 
 /* "src/...:line" of that failure, for logs at level debug. */

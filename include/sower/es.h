@@ -7,10 +7,10 @@
 #ifndef SOWER_ES_H
 #define SOWER_ES_H
 
-#include <stdbool.h>
-
 #include "sower/options.h"
 #include "sower/world.h"
+
+#include <stdbool.h>
 
 typedef struct sow_es_args {
     sow_world *world;     /* borrowed */
@@ -19,14 +19,16 @@ typedef struct sow_es_args {
     bool is_resume;       /* root only */
 } sow_es_args;
 
-/* Not collective.  Whether all names in a finished configuration are in their tables; SOW_ECONF naming the first that is not. */
+/* Not collective.  Whether all names in a finished configuration are in their tables; SOW_ECONF naming the first that
+ * is not. */
 SOW_NODISCARD sow_code sow_es_check_names(const sow_conf *conf);
 
-/* Collective.  Threads of this rank for sow_la_create: as asked, else 0 if OMP_NUM_THREADS says it, else sow_world_cores. */
+/* Collective.  Threads of this rank for sow_la_create: as asked, else 0 if OMP_NUM_THREADS says it, else
+ * sow_world_cores. */
 SOW_NODISCARD sow_code sow_es_threads(sow_world *world, int64_t asked, int64_t *out);
 
-/* Collective.  Runs to the end, or to a good place to stop (SOW_ESTOP).  All ranks return the same kind of outcome; root's error text
- * says why. */
+/* Collective.  Runs to the end, or to a good place to stop (SOW_ESTOP).  All ranks return the same kind of outcome;
+ * root's error text says why. */
 SOW_NODISCARD sow_code sow_es_run(const sow_es_args *args);
 
 #endif

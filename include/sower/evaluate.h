@@ -2,7 +2,8 @@
 /* A view of weights and some rows in, rewards out: the one way in for ES, probes, `eval` and `verify`.
  *
  * Needs: engine, replica, task, tokenizer, chat, theta's noise.  Threads: the first thread.  Ranks: knows none.
- * Bits: a tally depends on the weights and the rows only.  After the first unit a unit of no larger rows takes no memory. */
+ * Bits: a tally depends on the weights and the rows only.  After the first unit a unit of no larger rows takes no
+ * memory.  Not collective. */
 #ifndef SOWER_EVALUATE_H
 #define SOWER_EVALUATE_H
 
@@ -25,6 +26,7 @@ typedef struct sow_evaluator_args {
     int64_t batch;
 } sow_evaluator_args;
 
+/* Tokenizer, engine and replica for weights of a layout; the replica holds none yet. */
 SOW_NODISCARD sow_code sow_evaluator_create(const sow_evaluator_args *args, sow_evaluator **out);
 void sow_evaluator_destroy(sow_evaluator **evaluator);
 
@@ -36,9 +38,10 @@ sow_tokenizer *sow_evaluator_tokenizer(sow_evaluator *evaluator);
 sow_engine *sow_evaluator_engine(sow_evaluator *evaluator);
 const sow_replica *sow_evaluator_replica(const sow_evaluator *evaluator);
 
-/* Makes the replica from theta and noise (NULL: none), unless it already holds `key`, which names weights: equal keys, equal weights.
- * Key -1 is never held. */
-SOW_NODISCARD sow_code sow_evaluator_weights(sow_evaluator *evaluator, int64_t key, const float *theta, const sow_tensor_noise *noise);
+/* Makes the replica from theta and noise (NULL: none), unless it already holds `key`, which names weights: equal keys,
+ * equal weights. Key -1 is never held. */
+SOW_NODISCARD sow_code sow_evaluator_weights(sow_evaluator *evaluator, int64_t key, const float *theta,
+                                             const sow_tensor_noise *noise);
 bool sow_evaluator_holds(const sow_evaluator *evaluator, int64_t key);
 
 /* Tokens of a row's prompt. */
@@ -46,7 +49,8 @@ SOW_NODISCARD sow_code sow_evaluator_prompt_tokens(sow_evaluator *evaluator, int
 
 #define SOW_PART_SCALE 0x1p12
 
-/* Sums over rows.  Rewards are rounded once to integers (scale 2^32), parts too (2^12), and added: slices add up exactly. */
+/* Sums over rows.  Rewards are rounded once to integers (scale 2^32), parts too (2^12), and added: slices add up
+ * exactly. */
 typedef struct sow_tally {
     int64_t rows, reward, correct, new_tokens, prompt_tokens, parts[SOW_MAX_PARTS];
     double squares; /* of rewards */
@@ -67,7 +71,7 @@ typedef struct sow_answer {
 typedef sow_code (*sow_answer_each)(void *context, const sow_answer *answer);
 
 /* Answers and grades rows[0..n-1] of a job with the weights that are held.  each may be NULL. */
-SOW_NODISCARD sow_code sow_evaluator_run(sow_evaluator *evaluator, int job, const int64_t *rows, int64_t n, sow_answer_each each,
-                                         void *context, sow_tally *out);
+SOW_NODISCARD sow_code sow_evaluator_run(sow_evaluator *evaluator, int job, const int64_t *rows, int64_t n,
+                                         sow_answer_each each, void *context, sow_tally *out);
 
 #endif

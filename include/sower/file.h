@@ -5,9 +5,9 @@
 #ifndef SOWER_FILE_H
 #define SOWER_FILE_H
 
-#include <stdbool.h>
-
 #include "sower/error.h"
+
+#include <stdbool.h>
 
 /* A file mapped read-only.  An empty file has data NULL. */
 typedef struct sow_mapping {
@@ -15,12 +15,14 @@ typedef struct sow_mapping {
     size_t bytes;
 } sow_mapping;
 
+/* SOW_EIO naming the path for what is no regular file or cannot be read. */
 SOW_NODISCARD sow_code sow_file_map(const char *path, sow_mapping *out);
 void sow_file_unmap(sow_mapping *mapping);
 
 /* The whole file with a NUL behind it (`bytes` does not count it); SOW_EIO above max_bytes.  Free with SOW_FREE. */
 SOW_NODISCARD sow_code sow_file_read(const char *path, size_t max_bytes, char **out, size_t *bytes);
 
+/* Whether something of that name is there; whether it is a folder. */
 bool sow_file_exists(const char *path);
 bool sow_file_is_folder(const char *path);
 
@@ -43,8 +45,8 @@ void sow_writer_destroy(sow_writer **writer);
 /* One call for a small atomic file. */
 SOW_NODISCARD sow_code sow_file_write(const char *path, const void *data, size_t bytes);
 
-/* A file that only grows, a line at a time; `is_durable` syncs each line to disk before the call returns.  keep_bytes: how
- * much of an existing file to keep (the rest, a torn line, is cut); 0 for a new file. */
+/* A file that only grows, a line at a time; `is_durable` syncs each line to disk before the call returns.  keep_bytes:
+ * how much of an existing file to keep (the rest, a torn line, is cut); 0 for a new file. */
 typedef struct sow_appender sow_appender;
 SOW_NODISCARD sow_code sow_appender_open(const char *path, int64_t keep_bytes, bool is_durable, sow_appender **out);
 SOW_NODISCARD sow_code sow_appender_line(sow_appender *appender, const char *text);

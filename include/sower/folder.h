@@ -3,7 +3,7 @@
  *
  * Needs: file, json, options.  Threads: one folder, one thread.  Ranks: root only.
  *
- *     config.yaml run.json status.json ledger.jsonl metrics.jsonl drift.jsonl samples.jsonl checkpoints/ final/ */
+ *     config.yaml run.json status.json ledger.jsonl metrics.jsonl drift.jsonl samples.jsonl checkpoints/ final/  Not collective. */
 #ifndef SOWER_FOLDER_H
 #define SOWER_FOLDER_H
 
@@ -29,28 +29,31 @@ const char *sow_state_name(sow_state state);
 typedef struct sow_status {
     sow_state state;
     int64_t step, steps;
-    char reason[SOW_TEXT];  /* "" if there is none */
-    char verdict[16];       /* "VALID", "INVALID", "" while running */
+    char reason[SOW_TEXT]; /* "" if there is none */
+    char verdict[16];      /* "VALID", "INVALID", "" while running */
     char verdict_reasons[SOW_TEXT];
 } sow_status;
 /* status.json, atomically. */
 SOW_NODISCARD sow_code sow_folder_write_status(const sow_folder *folder, const sow_status *status);
 SOW_NODISCARD sow_code sow_folder_read_status(const char *path, sow_status *out);
 
-/* Opens metrics.jsonl, drift.jsonl and samples.jsonl for appending; keeps lines whose "step" is at most keep_step (-1: none).  last_step (may
- * be NULL) gets the step of the last line of metrics that is kept, -1 if none. */
+/* Opens metrics.jsonl, drift.jsonl and samples.jsonl for appending; keeps lines whose "step" is at most keep_step (-1:
+ * none).  last_step (may be NULL) gets the step of the last line of metrics that is kept, -1 if none. */
 SOW_NODISCARD sow_code sow_folder_open_lines(sow_folder *folder, int64_t keep_step, int64_t *last_step);
 SOW_NODISCARD sow_code sow_folder_metrics(sow_folder *folder, sow_line *line);
 SOW_NODISCARD sow_code sow_folder_drift(sow_folder *folder, sow_line *line);
 SOW_NODISCARD sow_code sow_folder_sample(sow_folder *folder, sow_line *line);
 
-/* The checkpoint of the highest step at most `max_step` in PATH/checkpoints: its path, and its step (-1: there is none). */
-SOW_NODISCARD sow_code sow_folder_find_checkpoint(const sow_folder *folder, int64_t max_step, char out[SOW_TEXT], int64_t *step);
+/* The checkpoint of the highest step at most `max_step` in PATH/checkpoints: its path, and its step (-1: there is
+ * none). */
+SOW_NODISCARD sow_code sow_folder_find_checkpoint(const sow_folder *folder, int64_t max_step, char out[SOW_TEXT],
+                                                  int64_t *step);
 /* Where the checkpoint of a step belongs; and removal of all but the newest two. */
 SOW_NODISCARD sow_code sow_folder_checkpoint(const sow_folder *folder, int64_t step, char out[SOW_TEXT]);
 void sow_folder_prune_checkpoints(const sow_folder *folder, int64_t newest);
 
-/* Judges a finished run: every planned evaluation is in metrics.jsonl, and no value in it is missing.  Writes verdict and reasons. */
+/* Judges a finished run: every planned evaluation is in metrics.jsonl, and no value in it is missing.  Writes verdict
+ * and reasons. */
 SOW_NODISCARD sow_code sow_folder_judge(const sow_folder *folder, const sow_options *options, sow_status *status);
 
 #endif

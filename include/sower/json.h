@@ -8,9 +8,9 @@
 #ifndef SOWER_JSON_H
 #define SOWER_JSON_H
 
-#include <stdbool.h>
-
 #include "sower/error.h"
+
+#include <stdbool.h>
 
 typedef struct sow_json sow_json;
 
@@ -25,8 +25,8 @@ typedef enum sow_json_kind {
     SOW_JSON_OBJECT
 } sow_json_kind;
 
-/* Parses `bytes` bytes; `what` names them in messages (a path, "PATH:LINE").  Duplicate keys, trailing text, invalid UTF-8 and
- * nesting deeper than 2,048 are errors.  `*out` is owned by the caller. */
+/* Parses `bytes` bytes; `what` names them in messages (a path, "PATH:LINE").  Duplicate keys, trailing text, invalid
+ * UTF-8 and nesting deeper than 2,048 are errors.  `*out` is owned by the caller. */
 SOW_NODISCARD sow_code sow_json_parse(const char *text, size_t bytes, const char *what, sow_json **out);
 SOW_NODISCARD sow_code sow_json_load(const char *path, sow_json **out);
 void sow_json_destroy(sow_json **json);

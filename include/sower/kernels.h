@@ -10,10 +10,10 @@
 #ifndef SOWER_KERNELS_H
 #define SOWER_KERNELS_H
 
-#include <stdbool.h>
-
 #include "sower/error.h"
 #include "sower/philox.h"
+
+#include <stdbool.h>
 
 /* Storage of packed 2-D weights. */
 typedef enum sow_type { SOW_FP16, SOW_BF16, SOW_F32, SOW_N_TYPES } sow_type;
@@ -44,10 +44,11 @@ typedef struct sow_linear_args {
 
 /* Attention of one query row of one head over positions 0 .. n_positions-1 (at least one), or of n_queries heads that
  * share their KV head (grouped-query attention; q and out are then [n_queries][head_dim], scores n_queries times as
- * long): sharing saves loads and changes no bits.  K pages: [head_dim][16] floats; V pages: [16][head_dim]; page p holds
- * positions 16p .. 16p+15, and `pages[p]` is the base of a page's floats for this layer and KV head (K first, then V at
- * v_offset floats).  scale multiplies q before the chain (q' = q*scale rounded once).  scores: scratch of n_positions
- * rounded up to 16.  What the last page holds behind n_positions does not matter.  See design, Numerics 4. */
+ * long): sharing saves loads and changes no bits.  K pages: [head_dim][16] floats; V pages: [16][head_dim]; page p
+ * holds positions 16p .. 16p+15, and `pages[p]` is the base of a page's floats for this layer and KV head (K first,
+ * then V at v_offset floats).  scale multiplies q before the chain (q' = q*scale rounded once).  scores: scratch of
+ * n_positions rounded up to 16.  What the last page holds behind n_positions does not matter.  See design, Numerics 4.
+ * */
 typedef struct sow_attention_args {
     int64_t n_positions, head_dim, v_offset;
     int64_t n_queries; /* 0 is 1 */

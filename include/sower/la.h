@@ -10,11 +10,12 @@
 
 typedef struct sow_la sow_la;
 
-/* backend "exact" or "openblas"; kernel "auto" or a name; threads 0: OMP_NUM_THREADS, else the cores this process is bound to.
- * SOW_ECONF for names not possible here. */
+/* backend "exact" or "openblas"; kernel "auto" or a name; threads 0: OMP_NUM_THREADS, else the cores this process is
+ * bound to. SOW_ECONF for names not possible here. */
 SOW_NODISCARD sow_code sow_la_create(const char *backend, const char *kernel, int64_t threads, sow_la **out);
 void sow_la_destroy(sow_la **la);
 
+/* What was chosen at creation. */
 const sow_kernels *sow_la_kernels(const sow_la *la);
 int sow_la_threads(const sow_la *la);
 bool sow_la_is_exact(const sow_la *la);
@@ -32,13 +33,14 @@ void sow_la_perturb(sow_la *la, const sow_perturb_args *args);
 /* Element (n, k) of a packed tensor as float32; a row n of k_size elements into out (the embedding of a token). */
 void sow_la_packed_row(sow_type type, int64_t k_size, const void *w, int64_t n, float *out);
 
-/* Name, version and core type of the OpenBLAS that is linked ("OpenBLAS 0.3.21 SkylakeX"), and whether its core type looks
- * wrong for this CPU; then `*remedy` says what to set, else it is NULL.  Static storage. */
+/* Name, version and core type of the OpenBLAS that is linked ("OpenBLAS 0.3.21 SkylakeX"), and whether its core type
+ * looks wrong for this CPU; then `*remedy` says what to set, else it is NULL.  Static storage. */
 const char *sow_la_blas_name(const char **remedy);
 /* "AMD EPYC ..., avx512" for logs. */
 const char *sow_la_cpu_name(void);
 
-/* sgemm of OpenBLAS, as anchor of the bench and oracle of tests: y[m][n] = sum_k x[m][k] w[n][k], all row-major float32. */
+/* sgemm of OpenBLAS, as anchor of the bench and oracle of tests: y[m][n] = sum_k x[m][k] w[n][k], all row-major
+ * float32. */
 void sow_la_blas_linear(int64_t m, int64_t n, int64_t k, const float *x, const float *w, float *y);
 
 #endif

@@ -8,9 +8,9 @@
 #ifndef SOWER_PHASE_H
 #define SOWER_PHASE_H
 
-#include <stdatomic.h>
-
 #include "sower/error.h"
+
+#include <stdatomic.h>
 
 /* Every phase of a rank.  `run.fault` can stop a rank in each but the first. */
 /* clang-format off */
@@ -41,12 +41,14 @@ void sow_phase_clear_times(void);
 /* Where the word is kept from now on (shared memory, so that others see it); NULL: in this process. */
 void sow_phase_install_word(_Atomic int *word);
 
-/* Called by every tick; NULL: nothing.  It must not start a computation that ticks (it is not called from within itself). */
+/* Called by every tick; NULL: nothing.  It must not start a computation that ticks (it is not called from within
+ * itself). */
 void sow_phase_install_tick(void (*tick)(void *context), void *context);
 void sow_phase_tick(void);
 
-/* `run.fault`, for tests: RANK:PHASE:COUNT:SIGNAL, e.g. "1:decode:3:KILL": rank 1 raises SIGKILL when it enters decode for
- * the third time.  "" is none.  SOW_ECONF with the expected form otherwise.  Signals: KILL, STOP, TERM, ABRT, SEGV. */
+/* `run.fault`, for tests: RANK:PHASE:COUNT:SIGNAL, e.g. "1:decode:3:KILL": rank 1 raises SIGKILL when it enters decode
+ * for the third time.  "" is none.  SOW_ECONF with the expected form otherwise.  Signals: KILL, STOP, TERM, ABRT, SEGV.
+ * */
 SOW_NODISCARD sow_code sow_phase_set_fault(const char *fault, int my_rank);
 
 #endif

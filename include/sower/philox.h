@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Philox4x32-10 (Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3"), and how a number's place
- * in a run becomes its key and counter.
+/* Philox4x32-10 (Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3"), and how a number's
+ * place in a run becomes its key and counter.
  *
  * Needs: libc.  Threads: pure functions.  Bits: integers only, the same everywhere.
  *
@@ -13,8 +13,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Four counter words become four random words.  They live in 64-bit variables of which the low halves count: a product's low
- * half is then simply the product, and a vector of such lanes needs no shuffle (6 instructions a round). */
+/* Four counter words become four random words.  They live in 64-bit variables of which the low halves count: a
+ * product's low half is then simply the product, and a vector of such lanes needs no shuffle (6 instructions a round).
+ * */
 static inline __attribute__((always_inline)) void sow_philox4x32(const uint32_t key[2], uint64_t word[4])
 {
     const uint64_t low = 0xffffffff;
@@ -55,6 +56,7 @@ typedef struct sow_random {
     int left;
 } sow_random;
 
+/* Starts at the first number of a place. */
 void sow_random_init(sow_random *random, sow_place place);
 
 /* 32 random bits. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a run will need, before it starts: bytes per node and rank, units, tokens, floating-point operations.
  *
- * Needs: shape, options, task.  Threads: pure.  Ranks: knows none. */
+ * Needs: shape, options, task.  Threads: pure.  Ranks: knows none.  Not collective. */
 #ifndef SOWER_PLAN_H
 #define SOWER_PLAN_H
 
@@ -12,10 +12,10 @@
 typedef struct sow_plan {
     int64_t ranks, ranks_per_node, threads;
     /* bytes */
-    int64_t theta_bytes;   /* per node: two buffers, base, records */
-    int64_t replica_bytes; /* per rank: packed weights */
-    int64_t engine_bytes;  /* per rank: KV cache and activations, at most */
-    int64_t node_bytes;    /* theta + ranks_per_node * (replica + engine) */
+    int64_t theta_bytes;     /* per node: two buffers, base, records */
+    int64_t replica_bytes;   /* per rank: packed weights */
+    int64_t engine_bytes;    /* per rank: KV cache and activations, at most */
+    int64_t node_bytes;      /* theta + ranks_per_node * (replica + engine) */
     int64_t available_bytes; /* of this machine now, 0: unknown */
     /* per generation */
     int64_t rows, tokens_per_row, tokens; /* at most: prompts of this length, completions of max_new */
@@ -24,8 +24,9 @@ typedef struct sow_plan {
 } sow_plan;
 
 /* prompt_tokens: of a typical prompt; max_new of the task; all: rows of the task. */
-void sow_plan_make(const sow_options *options, const sow_layout *layout, sow_type type, int64_t ranks, int64_t ranks_per_node,
-                   int64_t threads, int64_t prompt_tokens, int64_t max_new, int64_t all, sow_plan *out);
+void sow_plan_make(const sow_options *options, const sow_layout *layout, sow_type type, int64_t ranks,
+                   int64_t ranks_per_node, int64_t threads, int64_t prompt_tokens, int64_t max_new, int64_t all,
+                   sow_plan *out);
 
 /* SOW_ENOMEM naming both numbers if a node of this machine's size cannot hold it. */
 SOW_NODISCARD sow_code sow_plan_check(const sow_plan *plan);

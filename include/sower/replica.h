@@ -22,6 +22,7 @@ typedef struct sow_tensor_noise {
     float factor; /* +sigma, -sigma, 0 */
 } sow_tensor_noise;
 
+/* Room for the weights of a layout, stored as `type`; la and layout outlive it. */
 SOW_NODISCARD sow_code sow_replica_create(sow_la *la, const sow_layout *layout, sow_type type, sow_replica **out);
 void sow_replica_destroy(sow_replica **replica);
 size_t sow_replica_bytes(const sow_layout *layout, sow_type type);

@@ -5,9 +5,9 @@
 #ifndef SOWER_SHAPE_H
 #define SOWER_SHAPE_H
 
-#include <stdbool.h>
-
 #include "sower/error.h"
+
+#include <stdbool.h>
 
 enum { SOW_MAX_EOS = 8, SOW_MAX_NAME = 96 };
 
@@ -43,8 +43,8 @@ typedef enum sow_tensor_kind {
 } sow_tensor_kind;
 const char *sow_tensor_group(sow_tensor_kind kind); /* "q", "norm", ... */
 
-/* One tensor: [rows][cols] row-major at theta + offset; 1-D tensors have rows 1.  Offsets are multiples of 64 elements and the
- * padding between is zero. */
+/* One tensor: [rows][cols] row-major at theta + offset; 1-D tensors have rows 1.  Offsets are multiples of 64 elements
+ * and the padding between is zero. */
 typedef struct sow_tensor {
     char name[SOW_MAX_NAME]; /* Hugging Face's: "model.layers.0.self_attn.q_proj.weight" */
     sow_tensor_kind kind;
@@ -62,7 +62,8 @@ typedef struct sow_layout {
     int64_t n_parameters; /* without: d of the random-walk law */
 } sow_layout;
 
-/* SOW_EFORMAT if the shape is impossible (`what` names where it came from: "PATH: hidden_size: 0 is ..., expected ..."). */
+/* SOW_EFORMAT if the shape is impossible (`what` names where it came from: "PATH: hidden_size: 0 is ..., expected
+ * ..."). */
 SOW_NODISCARD sow_code sow_shape_check(const sow_shape *shape, const char *what);
 SOW_NODISCARD sow_code sow_layout_create(const sow_shape *shape, sow_layout **out);
 void sow_layout_destroy(sow_layout **layout);

@@ -5,9 +5,9 @@
 #ifndef SOWER_WORDS_H
 #define SOWER_WORDS_H
 
-#include <stdbool.h>
-
 #include "sower/error.h"
+
+#include <stdbool.h>
 
 /* A growing string; start with {0}.  `text` is NULL or NUL-terminated after every call; it may hold NULs. */
 typedef struct sow_words {
@@ -16,6 +16,7 @@ typedef struct sow_words {
     int64_t capacity;
 } sow_words;
 
+/* Gives back the memory; empties and keeps it. */
 void sow_words_fini(sow_words *words);
 void sow_words_clear(sow_words *words);
 SOW_NODISCARD sow_code sow_words_add(sow_words *words, const void *text, size_t bytes);

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sower/file.h"
 
+#include "base_impl.h"
+
+#include "sower/alloc.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -10,10 +14,6 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include "sower/alloc.h"
-
-#include "base_impl.h"
 
 sow_code sow_file_map(const char *path, sow_mapping *out)
 {
@@ -131,7 +131,7 @@ static sow_code sync_folder_of(const char *path)
 }
 
 struct sow_writer {
-    int fd; /* -1: closed */
+    int fd;                 /* -1: closed */
     char *path, *temporary; /* owned */
 };
 

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sower/json.h"
 
+#include "sower/alloc.h"
+#include "sower/file.h"
+#include "sower/words.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <jansson.h>
-
-#include "sower/alloc.h"
-#include "sower/file.h"
-#include "sower/words.h"
 
 /* A sow_json is a json_t by another name: nothing is wrapped, nothing to free but the root. */
 static json_t *as_jansson(const sow_json *node)
@@ -129,8 +129,8 @@ const char *sow_json_to_string(const sow_json *node, size_t *bytes)
     return json_string_value(as_jansson(node));
 }
 
-/* The line is text that grows; only escaping strings and copying nodes needs jansson.  Building a tree first would be as long
- * and give no control over how a number is printed. */
+/* The line is text that grows; only escaping strings and copying nodes needs jansson.  Building a tree first would be
+ * as long and give no control over how a number is printed. */
 struct sow_line {
     sow_words text;
     sow_code failed; /* the first failure, told by sow_line_text */

@@ -2,13 +2,13 @@
 /* A line is put together first and written with one call, so that the lines of several ranks do not mix. */
 #include "sower/log.h"
 
+#include "sower/clock.h"
+
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-
-#include "sower/clock.h"
 
 enum { LINE_BYTES = 4096 };
 
@@ -17,8 +17,11 @@ static char name[64];
 static bool has_progress; /* a progress line stands on the terminal */
 static double last_progress_s;
 
-static const char *const prefixes[] = {
-    [SOW_LOG_ERROR] = "error: ", [SOW_LOG_WARN] = "warning: ", [SOW_LOG_INFO] = "", [SOW_LOG_STEP] = "", [SOW_LOG_DEBUG] = "debug: "};
+static const char *const prefixes[] = {[SOW_LOG_ERROR] = "error: ",
+                                       [SOW_LOG_WARN] = "warning: ",
+                                       [SOW_LOG_INFO] = "",
+                                       [SOW_LOG_STEP] = "",
+                                       [SOW_LOG_DEBUG] = "debug: "};
 
 void sow_log_set_level(sow_log_level level)
 {

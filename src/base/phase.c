@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sower/phase.h"
 
+#include "sower/clock.h"
+#include "sower/words.h"
+
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
 
-#include "sower/clock.h"
-#include "sower/words.h"
-
 static const char *const names[] = {
-    [SOW_PHASE_START] = "start", [SOW_PHASE_PERTURB] = "perturb", [SOW_PHASE_PREFILL] = "prefill",
-    [SOW_PHASE_DECODE] = "decode", [SOW_PHASE_GRADE] = "grade", [SOW_PHASE_SEND] = "send",
+    [SOW_PHASE_START] = "start",   [SOW_PHASE_PERTURB] = "perturb",       [SOW_PHASE_PREFILL] = "prefill",
+    [SOW_PHASE_DECODE] = "decode", [SOW_PHASE_GRADE] = "grade",           [SOW_PHASE_SEND] = "send",
     [SOW_PHASE_UPDATE] = "update", [SOW_PHASE_CHECKPOINT] = "checkpoint", [SOW_PHASE_IDLE] = "idle"};
 _Static_assert(sizeof names / sizeof *names == SOW_N_PHASES, "every phase has a name");
 
@@ -131,10 +131,11 @@ sow_code sow_phase_set_fault(const char *text, int my_rank)
         memcpy(copy, text, bytes + 1);
     if (bytes >= sizeof copy || cut(copy, parts, 4) != 4 || !sow_words_to_int(parts[0], &rank) || rank < 0 ||
         find_phase(parts[1]) < 0 || !sow_words_to_int(parts[2], &count) || count < 1 || find_signal(parts[3]) < 0)
-        return SOW_FAIL(SOW_ECONF,
-                        "run.fault: '%s' is not RANK:PHASE:COUNT:SIGNAL, expected a phase of perturb, prefill, decode, grade, "
-                        "send, update, checkpoint, idle and a signal of KILL, STOP, TERM, ABRT, SEGV, e.g. 1:decode:3:KILL",
-                        text);
+        return SOW_FAIL(
+            SOW_ECONF,
+            "run.fault: '%s' is not RANK:PHASE:COUNT:SIGNAL, expected a phase of perturb, prefill, decode, grade, "
+            "send, update, checkpoint, idle and a signal of KILL, STOP, TERM, ABRT, SEGV, e.g. 1:decode:3:KILL",
+            text);
     if (rank == my_rank) {
         fault.phase = find_phase(parts[1]);
         fault.signal = find_signal(parts[3]);

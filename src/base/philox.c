@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sower/philox.h"
 
-#include <string.h>
-
 #include "sower/error.h"
+
+#include <string.h>
 
 sow_place sow_place_of(sow_stream stream, uint32_t seed, uint32_t generation, uint32_t member, uint32_t tensor)
 {

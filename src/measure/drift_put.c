@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Drift as JSON: of everything, by kind of tensor, by layer, by tensor. */
+#include "sower/drift.h"
+#include "sower/json.h"
+
 #include <math.h>
 #include <stdbool.h>
 #include <string.h>
-
-#include "sower/drift.h"
-#include "sower/json.h"
 
 static void put_drift(sow_line *line, const sow_drift *d, const sow_tau *tau)
 {
@@ -23,8 +23,8 @@ static void put_drift(sow_line *line, const sow_drift *d, const sow_tau *tau)
 }
 
 /* Groups of tensors: by kind (the group's name) or by layer; `pick` says the group of a tensor. */
-static void put_group(sow_line *line, const char *key, const sow_layout *layout, const sow_drift *drifts, const sow_tau *tau,
-                      bool (*pick)(const sow_tensor *tensor, const void *group), const void *group)
+static void put_group(sow_line *line, const char *key, const sow_layout *layout, const sow_drift *drifts,
+                      const sow_tau *tau, bool (*pick)(const sow_tensor *tensor, const void *group), const void *group)
 {
     sow_drift sum = {0};
     for (int64_t i = 0; i < layout->n_tensors; i++)

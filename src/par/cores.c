@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How many cores a rank may count as its own.  Ranks that were not bound all see all cores of their host; if each started a thread
- * for every core, they would spin against each other (measured: a generation of 0.05 s took 30). */
+/* How many cores a rank may count as its own.  Ranks that were not bound all see all cores of their host; if each
+ * started a thread for every core, they would spin against each other (measured: a generation of 0.05 s took 30). */
 #define _GNU_SOURCE /* sched_getaffinity */
 #include "par_impl.h"
 
@@ -39,7 +39,8 @@ sow_code sow_world_cores(sow_world *w, int *out)
         rc = sow_par_gather_all(w, &mine, sizeof mine, all);
         sharers = 0;
         for (int r = 0; r < w->size; r++)
-            sharers += w->peers[r].host_first == w->peers[w->rank].host_first && memcmp(&all[r], &mine, sizeof mine) == 0;
+            sharers +=
+                w->peers[r].host_first == w->peers[w->rank].host_first && memcmp(&all[r], &mine, sizeof mine) == 0;
         SOW_FREE(&all);
         SOW_TRY(rc);
     }

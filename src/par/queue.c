@@ -1,18 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Root's side of the star.
  *
- *     pending --serve--> given (to a rank) --accept--> done         A unit is small; a member's units stay together: a rank that
- *        ^                    |                                     holds a member's weights is given its further slices, since
- *        +---- silence -------+                                     making the weights costs as much as 140 tokens of decoding.
+ *     pending --serve--> given (to a rank) --accept--> done         A unit is small; a member's units stay together: a
+ *     rank that
+ *        ^                    |                                     holds a member's weights is given its further
+ *        slices, since
+ *        +---- silence -------+                                     making the weights costs as much as 140 tokens of
+ *        decoding.
  */
 #include "sower/queue.h"
-
-#include <string.h>
 
 #include "sower/alloc.h"
 #include "sower/clock.h"
 #include "sower/log.h"
 #include "sower/phase.h"
+
+#include <string.h>
 
 enum {
     AHEAD = 2,           /* units a worker may hold: one at work, one waiting */
@@ -50,12 +53,12 @@ struct sow_queue {
     sow_world *world; /* borrowed, outlives this */
     int tag_unit, size;
     bool is_dynamic;
-    int n_working; /* ranks at work, root included if it works */
+    int n_working;  /* ranks at work, root included if it works */
     double swept_s; /* when the ranks were last looked after */
     entry *entries; /* owned */
     int64_t capacity, n, n_pending, n_done;
     int64_t n_reissued, n_duplicates;
-    worker *workers;                /* owned; by rank, root is 0 */
+    worker *workers;               /* owned; by rank, root is 0 */
     round_results rounds[HISTORY]; /* rounds[0]: this one */
 };
 
@@ -146,7 +149,8 @@ sow_code sow_queue_start(sow_queue *q, int32_t round, const sow_unit *units, int
     return SOW_OK;
 }
 
-/* Under the static schedule unit i belongs to a fixed one of the ranks at work; a rank that leaves passes its units on. */
+/* Under the static schedule unit i belongs to a fixed one of the ranks at work; a rank that leaves passes its units on.
+ * */
 static bool is_static_owner(const sow_queue *q, int rank, int64_t i)
 {
     return i * q->n_working / q->n == q->workers[rank].index;
@@ -224,8 +228,8 @@ static void look_after(sow_queue *q, int rank)
         sow_world_lose(q->world, rank, "its process is gone");
         take_back(q, rank);
     } else if (silence > deadline && !w->is_silent) {
-        sow_log(SOW_LOG_WARN, "rank %d on %s has been silent for %.1f s in phase %s: its work is given to other ranks", rank,
-                sow_world_host(q->world, rank), silence, sow_phase_name(sow_world_phase_of(q->world, rank)));
+        sow_log(SOW_LOG_WARN, "rank %d on %s has been silent for %.1f s in phase %s: its work is given to other ranks",
+                rank, sow_world_host(q->world, rank), silence, sow_phase_name(sow_world_phase_of(q->world, rank)));
         w->is_silent = true;
         take_back(q, rank);
     } else if (silence <= deadline && w->is_silent) {
@@ -295,7 +299,8 @@ sow_code sow_queue_accept(sow_queue *q, int from, const sow_result *result)
     if (rounds == NULL)
         return SOW_OK; /* older than we remember */
     if (result->id < 0 || result->id >= rounds->n)
-        return SOW_FAIL(SOW_ECOMM, "rank %d answered unit %d, expected 0 to %lld", from, result->id, (long long)rounds->n - 1);
+        return SOW_FAIL(SOW_ECOMM, "rank %d answered unit %d, expected 0 to %lld", from, result->id,
+                        (long long)rounds->n - 1);
     if (rounds->from[result->id] == NOBODY) {
         rounds->results[result->id] = *result;
         rounds->from[result->id] = from;
@@ -304,9 +309,9 @@ sow_code sow_queue_accept(sow_queue *q, int from, const sow_result *result)
         return SOW_OK;
     }
     if (!is_same(&rounds->results[result->id], result))
-        return SOW_FAIL(SOW_EBITS, "round %d, unit %d: rank %d on %s and rank %d on %s computed different rewards", result->round,
-                        result->id, rounds->from[result->id], sow_world_host(q->world, rounds->from[result->id]), from,
-                        sow_world_host(q->world, from));
+        return SOW_FAIL(SOW_EBITS, "round %d, unit %d: rank %d on %s and rank %d on %s computed different rewards",
+                        result->round, result->id, rounds->from[result->id],
+                        sow_world_host(q->world, rounds->from[result->id]), from, sow_world_host(q->world, from));
     q->n_duplicates++;
     sow_log(SOW_LOG_INFO, "unit %d of round %d came again from rank %d and is equal", result->id, result->round, from);
     return SOW_OK;

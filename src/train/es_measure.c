@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a run writes down: evaluations on the same ranks, a line of metrics per step, drift, samples.  Nothing here touches the bits
- * of the run. */
-#include <math.h>
-#include <stdio.h>
-#include <string.h>
+/* What a run writes down: evaluations on the same ranks, a line of metrics per step, drift, samples.  Nothing here
+ * touches the bits of the run. */
+#include "root_impl.h"
 
 #include "sower/alloc.h"
 #include "sower/clock.h"
 #include "sower/log.h"
 
-#include "root_impl.h"
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
 
 /* Tokens of all prompts of a job; counted once. */
 static sow_code count_prompts(sow_root *root, int job, int64_t *out)
@@ -64,7 +64,8 @@ static sow_code evaluate_jobs(sow_root *root, int64_t step, bool has_held_out)
     const sow_result *results = sow_queue_results(root->queue);
     for (int64_t i = 0; i < n; i++) {
         sow_tally t = sow_root_tally(&root->units[i], &results[i]);
-        t.prompt_tokens = i == 0 || root->units[i].job != root->units[i - 1].job ? root->job_prompt_tokens[root->units[i].job] : 0;
+        t.prompt_tokens =
+            i == 0 || root->units[i].job != root->units[i - 1].job ? root->job_prompt_tokens[root->units[i].job] : 0;
         sow_tally_add(&root->job_tallies[root->units[i].job], &t);
     }
     return SOW_OK;
@@ -102,7 +103,8 @@ static sow_code write_samples(sow_root *root, int64_t step)
         rows[i] = i;
     int64_t members = run->options->es.population;
     sow_theta_member_noise(run->layout, &run->plan, step + 1, -1, run->noise);
-    SOW_TRY(sow_evaluator_weights(run->evaluator, step * (members + 1) + members, sow_theta_buffer(run->theta, step), run->noise));
+    SOW_TRY(sow_evaluator_weights(run->evaluator, step * (members + 1) + members, sow_theta_buffer(run->theta, step),
+                                  run->noise));
     root->status.step = step;
     return sow_evaluator_run(run->evaluator, job, rows, n, put_sample, root, &tally);
 }
@@ -209,7 +211,8 @@ static void put_generation(sow_root *root, sow_line *line, int64_t step)
                  traffic.messages_sent + traffic.messages_received - root->now.traffic.messages_sent -
                      root->now.traffic.messages_received);
     sow_line_int(line, "bytes",
-                 traffic.bytes_sent + traffic.bytes_received - root->now.traffic.bytes_sent - root->now.traffic.bytes_received);
+                 traffic.bytes_sent + traffic.bytes_received - root->now.traffic.bytes_sent -
+                     root->now.traffic.bytes_received);
     sow_line_real(line, "norm", sqrt(root->now.delta2));
     sow_line_real(line, "norm_law",
                   sow_drift_law(o->es.alpha, (double)run->layout->n_parameters, (double)(step - root->n_flat),
@@ -230,7 +233,8 @@ static bool is_first_of_kind(const sow_layout *layout, int64_t index)
     return true;
 }
 
-/* Correlation of the noise that a member's weights hold with the noise that the update credits, by kind of tensor: the mean over
+/* Correlation of the noise that a member's weights hold with the noise that the update credits, by kind of tensor: the
+ * mean over
  * tensors.  Of member 0 of the generation after `step`. */
 static sow_code put_correlation(sow_root *root, sow_line *line, int64_t step)
 {
@@ -286,8 +290,8 @@ static void log_step(const sow_root *root, int64_t step, bool has_generation)
     char text[256] = "";
     if (has_generation) {
         sow_summary s = sow_stats_summary(run->fitness, o->es.population);
-        (void)snprintf(text, sizeof text, "  reward %.4f +- %.4f  norm %.4g  %.2f s", s.mean, s.std, sqrt(root->now.delta2),
-                       sow_clock_now_s() - root->now.began_s);
+        (void)snprintf(text, sizeof text, "  reward %.4f +- %.4f  norm %.4g  %.2f s", s.mean, s.std,
+                       sqrt(root->now.delta2), sow_clock_now_s() - root->now.began_s);
     }
     const sow_tally *held_out = run->held_out_job < 0 ? NULL : &root->job_tallies[run->held_out_job];
     size_t used = strlen(text);

@@ -3,18 +3,19 @@
  *
  *     units --star--> rewards --> fitness --> ledger line --> step on every node --> digest
  *
- * The line is written after the digest, since it holds it; a generation without its line is evaluated again after a stop. */
-#include <math.h>
-#include <signal.h>
-#include <stdio.h>
-#include <string.h>
+ * The line is written after the digest, since it holds it; a generation without its line is evaluated again after a
+ * stop. */
+#include "root_impl.h"
 
 #include "sower/alloc.h"
 #include "sower/clock.h"
 #include "sower/log.h"
 #include "sower/model.h"
 
-#include "root_impl.h"
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
 
 /* Slices of a member's prompts: enough that ranks do not wait for each other at the end, none under unit_tokens_min. */
 static sow_code count_slices(sow_root *root, int64_t *out)
@@ -101,7 +102,8 @@ static sow_code replay(sow_root *root, const sow_ledger *ledger, int64_t generat
     sow_hash digest;
     bool has_spread = false;
     char is[SOW_HASH_HEX], was[SOW_HASH_HEX];
-    memcpy(run->fitness, ledger->fitness + (generation - 1) * ledger->population, (size_t)ledger->population * sizeof(double));
+    memcpy(run->fitness, ledger->fitness + (generation - 1) * ledger->population,
+           (size_t)ledger->population * sizeof(double));
     SOW_TRY(sow_root_step(root, generation, &digest, &has_spread));
     root->n_flat += !has_spread;
     if (sow_hash_equal(digest, ledger->digests[generation - 1]))
@@ -127,7 +129,8 @@ static sow_code run_generation(sow_root *root, int64_t generation)
     root->status.step = generation;
     if (!has_spread) {
         root->n_flat++;
-        sow_log(SOW_LOG_WARN, "generation %lld: all %lld members have the same fitness %.6g: the weights stay as they are",
+        sow_log(SOW_LOG_WARN,
+                "generation %lld: all %lld members have the same fitness %.6g: the weights stay as they are",
                 (long long)generation, (long long)run->options->es.population, run->fitness[0]);
     }
     return sow_root_measure(root, generation, true);

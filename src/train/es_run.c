@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What root and workers do alike in an ES run: prepare, draw rows, answer units, shape a step. */
-#include <string.h>
+#include "train_impl.h"
 
 #include "sower/alloc.h"
 #include "sower/clock.h"
 
-#include "train_impl.h"
+#include <string.h>
 
 static sow_code add_job(sow_run *run, sow_task *task, int64_t max_new, int *job)
 {
@@ -65,7 +65,8 @@ sow_code sow_run_prepare(sow_run *run)
         n_selected += run->is_selected[i];
     }
     if (n_selected == 0)
-        return SOW_FAIL(SOW_ECONF, "es.tensors: '%s' selects no tensor, expected patterns like * or *.mlp.*,!*norm*", o->es.tensors);
+        return SOW_FAIL(SOW_ECONF, "es.tensors: '%s' selects no tensor, expected patterns like * or *.mlp.*,!*norm*",
+                        o->es.tensors);
     run->plan = (sow_noise_plan){.noise = sow_noise_find(o->es.noise),
                                  .seed = (uint32_t)o->run.seed,
                                  .sigma = o->es.sigma,
@@ -103,7 +104,8 @@ static bool contains(const int64_t *rows, int64_t n, int64_t row)
     return false;
 }
 
-/* batch distinct rows of all, each set equally likely (Floyd; Bentley 1987, "A sample of brilliance"), the same for all members. */
+/* batch distinct rows of all, each set equally likely (Floyd; Bentley 1987, "A sample of brilliance"), the same for all
+ * members. */
 sow_code sow_run_draw(sow_run *run, int64_t generation)
 {
     int64_t all = sow_task_rows(sow_evaluator_task(run->evaluator, run->train_job)), batch = run->options->es.batch;
@@ -112,7 +114,8 @@ sow_code sow_run_draw(sow_run *run, int64_t generation)
     batch = batch == 0 || batch > all ? all : batch;
     SOW_TRY(SOW_GROW(&run->rows, &run->rows_capacity, batch));
     sow_random random;
-    sow_random_init(&random, sow_place_of(SOW_STREAM_DATA, (uint32_t)run->options->run.seed, (uint32_t)generation, 0, 0));
+    sow_random_init(&random,
+                    sow_place_of(SOW_STREAM_DATA, (uint32_t)run->options->run.seed, (uint32_t)generation, 0, 0));
     for (int64_t i = 0; i < batch; i++) {
         int64_t last = all - batch + i;
         int64_t row = batch == all ? i : (int64_t)sow_random_below(&random, (uint32_t)last + 1);
@@ -191,7 +194,8 @@ static sow_anchor find_anchor(const char *name)
 sow_code sow_run_step(sow_run *run, int64_t generation, sow_step *out, bool *has_spread)
 {
     const sow_options *o = run->options;
-    SOW_TRY(sow_shaping_coefficients(run->shaping, o->es.alpha, run->fitness, o->es.population, run->coefficients, has_spread));
+    SOW_TRY(sow_shaping_coefficients(run->shaping, o->es.alpha, run->fitness, o->es.population, run->coefficients,
+                                     has_spread));
     *out = (sow_step){.generation = generation,
                       .population = o->es.population,
                       .coefficients = *has_spread ? run->coefficients : NULL,

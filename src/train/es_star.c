@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Root's messages: what comes in, what goes out, and nobody waited for without a deadline. */
-#include <signal.h>
-#include <stdio.h>
-#include <string.h>
+#include "root_impl.h"
 
 #include "sower/alloc.h"
 #include "sower/clock.h"
 #include "sower/log.h"
 
-#include "root_impl.h"
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
 
 static sow_code on_result(sow_root *root, const sow_message *m)
 {
     sow_result result;
     if (m->bytes != sizeof result)
-        return SOW_FAIL(SOW_ECOMM, "rank %d sent a result of %zu bytes, expected %zu", m->from, m->bytes, sizeof result);
+        return SOW_FAIL(SOW_ECOMM, "rank %d sent a result of %zu bytes, expected %zu", m->from, m->bytes,
+                        sizeof result);
     memcpy(&result, m->data, sizeof result);
     return sow_queue_accept(root->queue, m->from, &result);
 }
@@ -42,13 +43,12 @@ static sow_code on_fail(sow_root *root, const sow_message *m)
     fail_message message;
     memcpy(&message, m->data, sizeof message);
     message.text[sizeof message.text - 1] = '\0';
-    return SOW_FAIL((sow_code)message.code, "rank %d on %s: %s", m->from, sow_world_host(root->run->world, m->from), message.text);
+    return SOW_FAIL((sow_code)message.code, "rank %d on %s: %s", m->from, sow_world_host(root->run->world, m->from),
+                    message.text);
 }
 
-static sow_code (*const handlers[N_TAGS])(sow_root *root, const sow_message *m) = {[TAG_RESULT] = on_result,
-                                                                                [TAG_DIGEST] = on_digest,
-                                                                                [TAG_REPORT] = on_report,
-                                                                                [TAG_FAIL] = on_fail};
+static sow_code (*const handlers[N_TAGS])(sow_root *root, const sow_message *m) = {
+    [TAG_RESULT] = on_result, [TAG_DIGEST] = on_digest, [TAG_REPORT] = on_report, [TAG_FAIL] = on_fail};
 
 /* SIGTERM leaves about a second: the ledger is on disk, so a true status is all that is needed. */
 static void leave_on_sigterm(sow_root *root, int asked)
@@ -133,8 +133,9 @@ static void show_progress(const sow_root *root, const char *label, int64_t n_uni
     char left[32] = "";
     if (rate > 0 && s->step > 0)
         (void)snprintf(left, sizeof left, ", %.0f s left", (double)(s->steps - s->step) / rate);
-    sow_log_progress(30, "generation %lld/%lld: %s %lld/%lld units, %.2f generations/s%s", (long long)s->step, (long long)s->steps,
-                     label, (long long)sow_queue_n_done(root->queue), (long long)n_units, rate, left);
+    sow_log_progress(30, "generation %lld/%lld: %s %lld/%lld units, %.2f generations/s%s", (long long)s->step,
+                     (long long)s->steps, label, (long long)sow_queue_n_done(root->queue), (long long)n_units, rate,
+                     left);
 }
 
 sow_code sow_root_round(sow_root *root, int32_t round, int64_t n_units, const char *label)
@@ -186,7 +187,8 @@ static sow_code send_fitness(sow_root *root, int64_t generation)
     return SOW_OK;
 }
 
-/* Waits for a node's digest.  Its leader is replaced when it is lost; a node without a rank that is heard is left behind. */
+/* Waits for a node's digest.  Its leader is replaced when it is lost; a node without a rank that is heard is left
+ * behind. */
 static sow_code await_node(sow_root *root, int node, int64_t generation, sow_hash expected)
 {
     node_word *word = &root->nodes[node];
@@ -196,7 +198,8 @@ static sow_code await_node(sow_root *root, int node, int64_t generation, sow_has
             continue;
         word->asked = choose_leader(root, node);
         if (word->asked < 0) {
-            sow_log(SOW_LOG_WARN, "generation %lld: no rank of node %d is heard, going on without it", (long long)generation, node);
+            sow_log(SOW_LOG_WARN, "generation %lld: no rank of node %d is heard, going on without it",
+                    (long long)generation, node);
             break;
         }
         lead_message lead = {.generation = (int32_t)generation};

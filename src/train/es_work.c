@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A worker: it does what root's messages say, in their order, until one says stop.  Order is all it needs: a unit of generation g + 1
- * comes after root has seen that theta[g] is whole on every node, and a rank that was away catches up by going through its post. */
-#include <string.h>
+/* A worker: it does what root's messages say, in their order, until one says stop.  Order is all it needs: a unit of
+ * generation g + 1 comes after root has seen that theta[g] is whole on every node, and a rank that was away catches up
+ * by going through its post. */
+#include "train_impl.h"
 
 #include "sower/clock.h"
 #include "sower/log.h"
 
-#include "train_impl.h"
+#include <string.h>
 
 typedef struct work {
     sow_run *run;
@@ -36,7 +37,8 @@ static sow_code check_one_granule(sow_run *run, const sow_step *step)
 {
     sow_random random;
     uint32_t node = (uint32_t)sow_world_node_of(run->world, sow_world_rank(run->world));
-    sow_random_init(&random, sow_place_of(SOW_STREAM_TEST, (uint32_t)run->options->run.seed, (uint32_t)step->generation, node, 0));
+    sow_random_init(
+        &random, sow_place_of(SOW_STREAM_TEST, (uint32_t)run->options->run.seed, (uint32_t)step->generation, node, 0));
     int64_t granule = sow_random_below(&random, (uint32_t)sow_theta_n_granules(run->theta));
     sow_code rc = sow_theta_check_granule(run->theta, &run->plan, step, granule);
     /* A rank that is late compares with memory that has moved on. */

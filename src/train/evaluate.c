@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sower/evaluate.h"
 
-#include <math.h>
-#include <string.h>
-
 #include "sower/alloc.h"
 #include "sower/chat.h"
 #include "sower/phase.h"
+
+#include <math.h>
+#include <string.h>
 
 enum { MAX_JOBS = SOW_MAX_PROBES + 2 };
 static const double reward_limit = 0x1p20; /* a sum of 2^11 rewards of this size still fits 64 bits */
@@ -17,7 +17,7 @@ typedef struct job {
 } job;
 
 struct sow_evaluator {
-    sow_evaluator_args args; /* texts borrowed */
+    sow_evaluator_args args;  /* texts borrowed */
     sow_tokenizer *tokenizer; /* owned */
     sow_engine *engine;       /* owned */
     sow_replica *replica;     /* owned */
@@ -26,9 +26,9 @@ struct sow_evaluator {
     job jobs[MAX_JOBS];
     /* Room that is reused from unit to unit. */
     sow_words text, wrapped, completion;
-    sow_ids ids;            /* prompts one after the other */
-    int64_t *starts;        /* [n + 1] */
-    sow_prompt *prompts;    /* [n] */
+    sow_ids ids;             /* prompts one after the other */
+    int64_t *starts;         /* [n + 1] */
+    sow_prompt *prompts;     /* [n] */
     sow_completion *answers; /* [n] */
     int64_t starts_capacity, prompts_capacity, answers_capacity;
 };
@@ -125,7 +125,8 @@ sow_code sow_evaluator_weights(sow_evaluator *e, int64_t key, const float *theta
     return SOW_OK;
 }
 
-/* Appends the ids of a row's prompt: template, then chat format, then the tokenizer with what its post-processor adds. */
+/* Appends the ids of a row's prompt: template, then chat format, then the tokenizer with what its post-processor adds.
+ * */
 static sow_code encode_row(sow_evaluator *e, const job *j, int64_t row)
 {
     const sow_words *text = &e->text;
@@ -140,8 +141,8 @@ static sow_code encode_row(sow_evaluator *e, const job *j, int64_t row)
     SOW_TRY(sow_tokenizer_encode(e->tokenizer, text->text, text->bytes, true, &e->ids));
     int64_t n = e->ids.n - before, room = e->args.layout->shape.max_positions;
     if (n < 1 || n >= room)
-        return SOW_FAIL(SOW_EFORMAT, "task %s, row %lld: the prompt has %lld tokens, expected 1 to %lld", sow_task_kind_of(j->task)->name,
-                        (long long)row, (long long)n, (long long)room - 1);
+        return SOW_FAIL(SOW_EFORMAT, "task %s, row %lld: the prompt has %lld tokens, expected 1 to %lld",
+                        sow_task_kind_of(j->task)->name, (long long)row, (long long)n, (long long)room - 1);
     return SOW_OK;
 }
 
@@ -197,8 +198,8 @@ static sow_code count(const job *j, int64_t row, const sow_grade *grade, sow_tal
     return SOW_OK;
 }
 
-static sow_code grade_answer(sow_evaluator *e, const job *j, int64_t row, const sow_completion *answer, sow_answer_each each,
-                             void *context, sow_tally *out)
+static sow_code grade_answer(sow_evaluator *e, const job *j, int64_t row, const sow_completion *answer,
+                             sow_answer_each each, void *context, sow_tally *out)
 {
     sow_answer told = {.row = row, .tokens = answer};
     SOW_TRY(decode_answer(e, answer));
@@ -216,8 +217,8 @@ static sow_code grade_answer(sow_evaluator *e, const job *j, int64_t row, const 
     return each(context, &told);
 }
 
-sow_code sow_evaluator_run(sow_evaluator *e, int number, const int64_t *rows, int64_t n, sow_answer_each each, void *context,
-                           sow_tally *out)
+sow_code sow_evaluator_run(sow_evaluator *e, int number, const int64_t *rows, int64_t n, sow_answer_each each,
+                           void *context, sow_tally *out)
 {
     const job *j = &e->jobs[number];
     sow_tally tally = {0};

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sower/folder.h"
 
-#include <dirent.h>
-#include <errno.h>
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
+#include "train_impl.h"
 
 #include "sower/alloc.h"
 #include "sower/file.h"
 #include "sower/words.h"
 
-#include "train_impl.h"
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
 
 enum lines { METRICS, DRIFT, SAMPLES, N_LINES };
 static const char *const line_names[N_LINES] = {"metrics.jsonl", "drift.jsonl", "samples.jsonl"};
@@ -45,7 +45,8 @@ sow_code sow_folder_create(const char *path, sow_folder **out)
     char checkpoints[SOW_TEXT];
     sow_code rc = SOW_OK;
     if (sow_file_exists(path))
-        return SOW_FAIL(SOW_ECONF, "%s: exists already, expected a new folder (--out NAME), or --resume to go on with it", path);
+        return SOW_FAIL(SOW_ECONF,
+                        "%s: exists already, expected a new folder (--out NAME), or --resume to go on with it", path);
     SOW_TRY(make(path, &f));
     SOW_TRY_OR(rc, sow_folder_file(f, "checkpoints", checkpoints));
     SOW_TRY_OR(rc, sow_file_make_folder(checkpoints));
@@ -124,8 +125,10 @@ sow_code sow_folder_read_status(const char *path, sow_status *out)
     copy_text(json, "state", state, sizeof state);
     while (i < 4 && strcmp(state_names[i], state) != 0)
         i++;
-    if (i == 4 || !sow_json_to_int(sow_json_get(json, "step"), &s.step) || !sow_json_to_int(sow_json_get(json, "steps"), &s.steps)) {
-        rc = SOW_FAIL(SOW_EFORMAT, "%s: state: '%s', expected running, done, resubmit or failed with step and steps", file, state);
+    if (i == 4 || !sow_json_to_int(sow_json_get(json, "step"), &s.step) ||
+        !sow_json_to_int(sow_json_get(json, "steps"), &s.steps)) {
+        rc = SOW_FAIL(SOW_EFORMAT, "%s: state: '%s', expected running, done, resubmit or failed with step and steps",
+                      file, state);
         goto done;
     }
     s.state = (sow_state)i;
@@ -258,11 +261,12 @@ static void add_reason(sow_status *status, int64_t step, const char *what)
     int n = snprintf(status->verdict_reasons + used, sizeof status->verdict_reasons - used, "%s", used > 0 ? "; " : "");
     used += n > 0 ? (size_t)n : 0;
     if (used < sizeof status->verdict_reasons)
-        (void)snprintf(status->verdict_reasons + used, sizeof status->verdict_reasons - used, "step %lld: %s is missing",
-                       (long long)step, what);
+        (void)snprintf(status->verdict_reasons + used, sizeof status->verdict_reasons - used,
+                       "step %lld: %s is missing", (long long)step, what);
 }
 
-static void judge_step(const sow_json *line, int64_t step, const sow_options *options, int64_t *n_missing, sow_status *status)
+static void judge_step(const sow_json *line, int64_t step, const sow_options *options, int64_t *n_missing,
+                       sow_status *status)
 {
     const sow_json *probes = sow_json_get(line, "probes");
     for (int64_t i = 0; i < options->n_probes; i++) {
@@ -304,6 +308,7 @@ sow_code sow_folder_judge(const sow_folder *f, const sow_options *options, sow_s
     sow_file_unmap(&map);
     if (n_missing == 0 && want != options->run.steps + 1)
         add_reason(status, want, "the line of metrics");
-    (void)snprintf(status->verdict, sizeof status->verdict, "%s", status->verdict_reasons[0] == '\0' ? "VALID" : "INVALID");
+    (void)snprintf(status->verdict, sizeof status->verdict, "%s",
+                   status->verdict_reasons[0] == '\0' ? "VALID" : "INVALID");
     return SOW_OK;
 }

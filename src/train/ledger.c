@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sower/ledger.h"
 
+#include "sower/alloc.h"
+#include "sower/log.h"
+#include "sower/words.h"
+
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "sower/alloc.h"
-#include "sower/log.h"
-#include "sower/words.h"
 
 static sow_code put_setting(void *context, const char *key, const char *value)
 {
@@ -71,7 +71,8 @@ static bool parse_hash(const sow_json *node, sow_hash *out)
     size_t bytes = 0;
     const char *text = sow_json_to_string(node, &bytes);
     char again[SOW_HASH_HEX];
-    if (text == NULL || bytes != SOW_HASH_HEX - 1 || sscanf(text, "%16" SCNx64 "%16" SCNx64, &out->high, &out->low) != 2)
+    if (text == NULL || bytes != SOW_HASH_HEX - 1 ||
+        sscanf(text, "%16" SCNx64 "%16" SCNx64, &out->high, &out->low) != 2)
         return false;
     sow_hash_write(*out, again);
     return strcmp(again, text) == 0;
@@ -113,12 +114,14 @@ static sow_code read_line(sow_ledger *l, const sow_json *json, const char *text,
                         (long long)want + 1, (long long)want, (long long)generation, (long long)want);
     const sow_json *fitness = sow_json_get(json, "fitness");
     if (sow_json_size(fitness) != l->population || sow_json_kind_of(fitness) != SOW_JSON_ARRAY)
-        return SOW_FAIL(SOW_EFORMAT, "%s:%lld: generation %lld: has %lld fitnesses, expected %lld", l->path, (long long)want + 1,
-                        (long long)want, (long long)sow_json_size(fitness), (long long)l->population);
+        return SOW_FAIL(SOW_EFORMAT, "%s:%lld: generation %lld: has %lld fitnesses, expected %lld", l->path,
+                        (long long)want + 1, (long long)want, (long long)sow_json_size(fitness),
+                        (long long)l->population);
     SOW_TRY(grow(l, capacity)); /* not before: the header alone may claim anything */
     for (int64_t i = 0; i < l->population; i++)
         if (!parse_fitness(sow_json_at(fitness, i), &l->fitness[l->n * l->population + i]))
-            return SOW_FAIL(SOW_EFORMAT, "%s:%lld: generation %lld: fitness %lld is not a finite C99 hexadecimal number", l->path,
+            return SOW_FAIL(SOW_EFORMAT,
+                            "%s:%lld: generation %lld: fitness %lld is not a finite C99 hexadecimal number", l->path,
                             (long long)want + 1, (long long)want, (long long)i);
     if (!parse_hash(sow_json_get(json, "digest"), &digest) || !parse_hash(sow_json_get(json, "chain"), &chain))
         return SOW_FAIL(SOW_EFORMAT, "%s:%lld: generation %lld: digest or chain is not 32 hexadecimal digits", l->path,
@@ -127,7 +130,8 @@ static sow_code read_line(sow_ledger *l, const sow_json *json, const char *text,
     sow_hash_write(chain, hex);
     (void)snprintf(end, sizeof end, ", \"chain\": \"%s\"}", hex);
     if (!sow_hash_equal(chain, expected) || chain_at == NULL || strcmp(chain_at, end) != 0)
-        return SOW_FAIL(SOW_EFORMAT, "%s:%lld: generation %lld: the chain does not fit: the line or one before it was changed",
+        return SOW_FAIL(SOW_EFORMAT,
+                        "%s:%lld: generation %lld: the chain does not fit: the line or one before it was changed",
                         l->path, (long long)want + 1, (long long)want);
     l->digests[l->n] = digest;
     l->chains[l->n] = chain;
@@ -140,16 +144,19 @@ static sow_code read_header(sow_ledger *l, const sow_json *json, const char *tex
     int64_t version = 0;
     if (!sow_json_to_int(sow_json_get(json, "ledger"), &version) || version != 1)
         return SOW_FAIL(SOW_EFORMAT, "%s:1: is not the header of a ledger of version 1", l->path);
-    if (!sow_json_to_int(sow_json_get(json, "population"), &l->population) || l->population < 2 || l->population > 1 << 20)
-        return SOW_FAIL(SOW_EFORMAT, "%s:1: population: %lld, expected 2 to 1048576", l->path, (long long)l->population);
+    if (!sow_json_to_int(sow_json_get(json, "population"), &l->population) || l->population < 2 ||
+        l->population > 1 << 20)
+        return SOW_FAIL(SOW_EFORMAT, "%s:1: population: %lld, expected 2 to 1048576", l->path,
+                        (long long)l->population);
     SOW_TRY(sow_alloc_string(&l->header, text));
     l->header_chain = sow_hash_bytes(text, strlen(text));
     return SOW_OK;
 }
 
-/* Line `number` (from 1) without its newline; is_last: nothing follows it.  *is_torn: it is the end of a write that was cut. */
-static sow_code take_line(sow_ledger *l, const char *text, size_t bytes, int64_t number, bool is_last, int64_t *capacity,
-                          bool *is_torn)
+/* Line `number` (from 1) without its newline; is_last: nothing follows it.  *is_torn: it is the end of a write that was
+ * cut. */
+static sow_code take_line(sow_ledger *l, const char *text, size_t bytes, int64_t number, bool is_last,
+                          int64_t *capacity, bool *is_torn)
 {
     char what[SOW_TEXT + 32];
     char *copy = NULL;
@@ -239,8 +246,8 @@ static sow_code compare_objects(const char *path, const char *prefix, const sow_
         int64_t a = 0, b = 0;
         const char *text_a = sow_json_to_string(old, NULL), *text_b = sow_json_to_string(value, NULL);
         if (sow_json_to_int(old, &a) && sow_json_to_int(value, &b) && a != b)
-            return SOW_FAIL(SOW_ECONF, "%s: %s: %lld is not what the run began with, expected %lld", path, name, (long long)b,
-                            (long long)a);
+            return SOW_FAIL(SOW_ECONF, "%s: %s: %lld is not what the run began with, expected %lld", path, name,
+                            (long long)b, (long long)a);
         if (text_b != NULL && (text_a == NULL || strcmp(text_a, text_b) != 0))
             return SOW_FAIL(SOW_ECONF, "%s: %s: '%s' is not what the run began with, expected '%s'", path, name, text_b,
                             text_a == NULL ? "nothing" : text_a);
@@ -300,7 +307,8 @@ done:
     return rc;
 }
 
-sow_code sow_ledger_write(sow_ledger_writer *w, int64_t generation, const double *fitness, int64_t population, sow_hash digest)
+sow_code sow_ledger_write(sow_ledger_writer *w, int64_t generation, const double *fitness, int64_t population,
+                          sow_hash digest)
 {
     sow_words text = {0};
     char hex[SOW_HASH_HEX];

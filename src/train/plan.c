@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sower/plan.h"
 
-#include <stdio.h>
-
 #include "sower/engine.h"
 #include "sower/replica.h"
 #include "sower/theta.h"
+
+#include <stdio.h>
 
 /* MemAvailable of /proc/meminfo in bytes; 0 where there is none. */
 static int64_t available_bytes(void)
@@ -50,8 +50,10 @@ sow_code sow_plan_check(const sow_plan *p)
 {
     if (p->available_bytes > 0 && p->node_bytes > p->available_bytes)
         return SOW_FAIL(SOW_ENOMEM,
-                        "this node has %.2f GiB of memory free, %.2f GiB are needed: %.2f for the weights and %lld x %.2f for ranks",
-                        (double)p->available_bytes / 0x1p30, (double)p->node_bytes / 0x1p30, (double)p->theta_bytes / 0x1p30,
-                        (long long)p->ranks_per_node, (double)(p->replica_bytes + p->engine_bytes) / 0x1p30);
+                        "this node has %.2f GiB of memory free, %.2f GiB are needed: %.2f for the weights and %lld x "
+                        "%.2f for ranks",
+                        (double)p->available_bytes / 0x1p30, (double)p->node_bytes / 0x1p30,
+                        (double)p->theta_bytes / 0x1p30, (long long)p->ranks_per_node,
+                        (double)(p->replica_bytes + p->engine_bytes) / 0x1p30);
     return SOW_OK;
 }

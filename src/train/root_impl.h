@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Root's side of an ES run, shared by es_root.c (the generations), es_star.c (messages) and es_measure.c (what is written down). */
+/* Root's side of an ES run, shared by es_root.c (the generations), es_star.c (messages) and es_measure.c (what is
+ * written down). */
 #ifndef SOWER_ROOT_IMPL_H
 #define SOWER_ROOT_IMPL_H
+
+#include "train_impl.h"
 
 #include "sower/drift.h"
 #include "sower/folder.h"
 #include "sower/ledger.h"
 #include "sower/stats.h"
-
-#include "train_impl.h"
 
 enum { MAX_UNITS_A_RANK = 8 };
 
@@ -20,14 +21,14 @@ typedef struct node_word {
 } node_word;
 
 typedef struct sow_root {
-    sow_run *run;       /* borrowed */
-    sow_queue *queue;   /* owned */
-    sow_folder *folder; /* borrowed */
+    sow_run *run;              /* borrowed */
+    sow_queue *queue;          /* owned */
+    sow_folder *folder;        /* borrowed */
     sow_ledger_writer *ledger; /* borrowed */
     sow_status status;
-    node_word *nodes;         /* owned, [n_nodes] */
-    report_message *reports;  /* owned, [size]; by rank, the latest */
-    sow_unit *units;          /* owned */
+    node_word *nodes;        /* owned, [n_nodes] */
+    report_message *reports; /* owned, [size]; by rank, the latest */
+    sow_unit *units;         /* owned */
     int64_t units_capacity;
     double started_s, ticked_s, limit_s;
     /* A failure met inside a tick, told by root_turn. */
@@ -44,8 +45,8 @@ typedef struct sow_root {
         int64_t n_units, prompt_tokens; /* of one pass over the batch */
     } now;
     int64_t job_prompt_tokens[SOW_MAX_PROBES + 2]; /* of all rows of a job; 0: not counted yet */
-    sow_tally *tallies; /* owned, [population]: by member */
-    sow_tally job_tallies[SOW_MAX_PROBES + 2]; /* of the last evaluation; rows 0: not asked */
+    sow_tally *tallies;                            /* owned, [population]: by member */
+    sow_tally job_tallies[SOW_MAX_PROBES + 2];     /* of the last evaluation; rows 0: not asked */
 } sow_root;
 
 /* es_star.c.  Not collective.  Deals with all messages that have come and hands out work; never waits. */
@@ -71,6 +72,7 @@ SOW_NODISCARD sow_code sow_es_lead(sow_root *root, const sow_ledger *ledger, int
 sow_tally sow_root_tally(const sow_unit *unit, const sow_result *result);
 
 /* Units of a job's first n rows for one group, n_slices of them. */
-SOW_NODISCARD sow_code sow_root_add_units(sow_root *root, int64_t *n_units, int group, int job, int64_t n_rows, int64_t n_slices);
+SOW_NODISCARD sow_code sow_root_add_units(sow_root *root, int64_t *n_units, int group, int job, int64_t n_rows,
+                                          int64_t n_slices);
 
 #endif

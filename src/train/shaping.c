@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sower/shaping.h"
 
-#include <math.h>
-#include <string.h>
-
 #include "sower/alloc.h"
 #include "sower/stats.h"
 
-/* z = (R - mean) / (std + 1e-8), population standard deviation (arXiv 2601.20861, code; arXiv 2509.24372, section 3). */
+#include <math.h>
+#include <string.h>
+
+/* z = (R - mean) / (std + 1e-8), population standard deviation (arXiv 2601.20861, code; arXiv 2509.24372, section 3).
+ * */
 static void shape_zscore(const double *fitness, int64_t n, double *z)
 {
     sow_summary s = sow_stats_summary(fitness, n);
@@ -15,7 +16,8 @@ static void shape_zscore(const double *fitness, int64_t n, double *z)
         z[i] = (fitness[i] - s.mean) / (s.std + 1e-8);
 }
 
-/* Ranks from -1/2 to 1/2, equal fitnesses sharing the mean of their ranks (Salimans et al. 2017, arXiv 1703.03864, section 2.1). */
+/* Ranks from -1/2 to 1/2, equal fitnesses sharing the mean of their ranks (Salimans et al. 2017, arXiv 1703.03864,
+ * section 2.1). */
 static void shape_centered_rank(const double *fitness, int64_t n, double *z)
 {
     for (int64_t i = 0; i < n; i++) {
@@ -64,7 +66,8 @@ sow_code sow_shaping_coefficients(const sow_shaping *shaping, double alpha, cons
     bool differs = false;
     for (int64_t i = 0; i < n; i++) {
         if (!isfinite(fitness[i]))
-            return SOW_FAIL(SOW_ENUM, "fitness of member %lld is %g, expected a finite number", (long long)i, fitness[i]);
+            return SOW_FAIL(SOW_ENUM, "fitness of member %lld is %g, expected a finite number", (long long)i,
+                            fitness[i]);
         differs = differs || fitness[i] != fitness[0];
     }
     *has_spread = differs;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See theta.h for the drawing.  All words that ranks share are sequentially consistent atomics: they are touched once per block of
- * 2^20 weights, so their cost is nothing, and the argument for them stays short:
+/* See theta.h for the drawing.  All words that ranks share are sequentially consistent atomics: they are touched once
+ * per block of 2^20 weights, so their cost is nothing, and the argument for them stays short:
  *
- * A reader writes reading[me] = g and then looks at `target`; an updater raises `target` and then looks at reading[].  Whichever
- * comes second sees the other, so nobody reads theta[g] while theta[g + 2] is written over it (Dekker 1965). */
+ * A reader writes reading[me] = g and then looks at `target`; an updater raises `target` and then looks at reading[].
+ * Whichever comes second sees the other, so nobody reads theta[g] while theta[g + 2] is written over it (Dekker 1965).
+ * */
 #include "sower/theta.h"
 
-#include <stdatomic.h>
-#include <string.h>
+#include "train_impl.h"
 
 #include "sower/alloc.h"
 #include "sower/clock.h"
@@ -16,7 +16,8 @@
 #include "sower/replica.h"
 #include "sower/window.h"
 
-#include "train_impl.h"
+#include <stdatomic.h>
+#include <string.h>
 
 enum { NOT_READING = -1 };
 
@@ -203,10 +204,10 @@ void sow_theta_member_noise(const sow_layout *layout, const sow_noise_plan *plan
     float factor = whose.sign * (float)plan->sigma;
     for (int64_t i = 0; i < layout->n_tensors; i++) {
         bool is_moved = member >= 0 && plan->is_selected[i];
-        out[i] = (sow_tensor_noise){
-            .place = plan->noise->place(plan->seed, (uint32_t)generation, whose.member, (uint32_t)i),
-            .loop = plan->noise->loop,
-            .factor = is_moved ? factor : 0.0f};
+        out[i] =
+            (sow_tensor_noise){.place = plan->noise->place(plan->seed, (uint32_t)generation, whose.member, (uint32_t)i),
+                               .loop = plan->noise->loop,
+                               .factor = is_moved ? factor : 0.0f};
     }
 }
 
@@ -243,7 +244,8 @@ static void add_tensor(const sow_theta *t, const sow_noise_plan *plan, const sow
 }
 
 /* theta'[granule] into out: sum over members, theta added, anchor. */
-static void compute_granule(const sow_theta *t, const sow_noise_plan *plan, const sow_step *step, int64_t granule, float *out)
+static void compute_granule(const sow_theta *t, const sow_noise_plan *plan, const sow_step *step, int64_t granule,
+                            float *out)
 {
     const sow_layout *layout = t->layout;
     const float *theta = t->buffers[(step->generation - 1) % 2];
@@ -290,8 +292,10 @@ static sow_code compute_block(sow_theta *t, const sow_noise_plan *plan, const so
         return SOW_OK;
     atomic_store(&t->control->failed, step->generation);
     const sow_tensor *tensor = &t->layout->tensors[tensor_at(t->layout, bad * SOW_GRANULE)];
-    return SOW_FAIL(SOW_ENUM, "generation %lld: the update makes %s (or a tensor after it) infinite or not a number: alpha is too large",
-                    (long long)step->generation, tensor->name);
+    return SOW_FAIL(
+        SOW_ENUM,
+        "generation %lld: the update makes %s (or a tensor after it) infinite or not a number: alpha is too large",
+        (long long)step->generation, tensor->name);
 }
 
 /* Claims the block for this rank if it is unclaimed for this generation. */
@@ -309,8 +313,8 @@ static int world_rank_of(const sow_theta *t, int node_index)
     return t->world == NULL ? 0 : sow_world_node_member(t->world, t->node, node_index);
 }
 
-/* Ends a rank of this node that stands in the way.  Waiting until it is seen gone matters: a stopped process would wake and write
- * into a buffer that has moved on. */
+/* Ends a rank of this node that stands in the way.  Waiting until it is seen gone matters: a stopped process would wake
+ * and write into a buffer that has moved on. */
 static sow_code end_rank(sow_theta *t, int node_index, const char *why)
 {
     int rank = world_rank_of(t, node_index);
@@ -434,13 +438,14 @@ sow_code sow_theta_check_granule(sow_theta *t, const sow_noise_plan *plan, const
     float *again = NULL;
     SOW_TRY(SOW_ALLOC(&again, SOW_GRANULE));
     compute_granule(t, plan, step, granule, again);
-    bool is_same = memcmp(again, sow_theta_buffer(t, step->generation) + granule * SOW_GRANULE, SOW_GRANULE * sizeof *again) == 0;
+    bool is_same =
+        memcmp(again, sow_theta_buffer(t, step->generation) + granule * SOW_GRANULE, SOW_GRANULE * sizeof *again) == 0;
     SOW_FREE(&again);
     if (is_same)
         return SOW_OK;
-    return SOW_FAIL(SOW_EBITS, "generation %lld: weights %lld to %lld differ when computed again: memory or processor is faulty",
-                    (long long)step->generation, (long long)(granule * SOW_GRANULE),
-                    (long long)((granule + 1) * SOW_GRANULE - 1));
+    return SOW_FAIL(
+        SOW_EBITS, "generation %lld: weights %lld to %lld differ when computed again: memory or processor is faulty",
+        (long long)step->generation, (long long)(granule * SOW_GRANULE), (long long)((granule + 1) * SOW_GRANULE - 1));
 }
 
 sow_code sow_theta_scrub(sow_theta *t, int64_t generation, int part, int n_parts)

@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the files of this layer share: the state of a rank in an ES run, and the messages between root and workers.
  *
- * A round is a number both sides derive the weights from: 2 (g + 1) for the members of generation g + 1, made from theta[g]; 2 g + 1
- * for evaluations of theta[g] itself. */
+ * A round is a number both sides derive the weights from: 2 (g + 1) for the members of generation g + 1, made from
+ * theta[g]; 2 g + 1 for evaluations of theta[g] itself. */
 #ifndef SOWER_TRAIN_IMPL_H
 #define SOWER_TRAIN_IMPL_H
-
-#include <stdbool.h>
 
 #include "sower/evaluate.h"
 #include "sower/hash.h"
@@ -18,6 +16,8 @@
 #include "sower/shaping.h"
 #include "sower/theta.h"
 #include "sower/world.h"
+
+#include <stdbool.h>
 
 enum tag {
     TAG_UNIT,    /* root: sow_unit */
@@ -79,22 +79,22 @@ typedef struct sow_blocks {
 
 /* One rank of an ES run. */
 typedef struct sow_run {
-    sow_world *world;      /* borrowed; NULL in replay */
-    sow_options *options;  /* owned */
+    sow_world *world;     /* borrowed; NULL in replay */
+    sow_options *options; /* owned */
     sow_blocks blocks;
     sow_layout *layout;       /* owned */
     sow_la *la;               /* owned */
     sow_theta *theta;         /* owned */
     sow_evaluator *evaluator; /* owned; has all jobs */
     sow_type type;
-    const char *chat; /* static; NULL: prompts as they are */
+    const char *chat;    /* static; NULL: prompts as they are */
     char *chat_template; /* owned; root only, for the exported folder; may be NULL */
     const sow_shaping *shaping;
     sow_noise_plan plan;
-    bool *is_selected;       /* owned, [n_tensors] */
-    sow_tensor_noise *noise; /* owned, [n_tensors], of the member at work */
+    bool *is_selected;                                       /* owned, [n_tensors] */
+    sow_tensor_noise *noise;                                 /* owned, [n_tensors], of the member at work */
     int train_job, held_out_job, probe_jobs[SOW_MAX_PROBES]; /* held_out_job -1: none */
-    int64_t *rows; /* owned: the batch of rows_generation */
+    int64_t *rows;                                           /* owned: the batch of rows_generation */
     int64_t n_rows, rows_capacity, rows_generation;
     double *fitness;     /* owned, [population], of the step at work */
     float *coefficients; /* owned, [population] */
@@ -112,11 +112,12 @@ SOW_NODISCARD sow_code sow_run_load(sow_run *run, sow_model *model);
 bool sow_run_leads(const sow_run *run);
 /* After sow_run_prepare: the ledger's header as this run would write it, to be freed; and the digest of the base. */
 SOW_NODISCARD sow_code sow_run_header(const sow_run *run, sow_hash *base_digest, char **out);
-/* Root: the newest checkpoint up to max_step that agrees with the ledger, into theta; *loaded its step, untouched if there is none. */
+/* Root: the newest checkpoint up to max_step that agrees with the ledger, into theta; *loaded its step, untouched if
+ * there is none. */
 struct sow_folder;
 struct sow_ledger;
-SOW_NODISCARD sow_code sow_run_load_checkpoint(sow_run *run, const struct sow_folder *folder, const struct sow_ledger *ledger,
-                                               int64_t max_step, int64_t *loaded);
+SOW_NODISCARD sow_code sow_run_load_checkpoint(sow_run *run, const struct sow_folder *folder,
+                                               const struct sow_ledger *ledger, int64_t max_step, int64_t *loaded);
 
 /* Sizes, tasks, evaluator, step data: everything after options, layout and blocks are there.  Not collective. */
 SOW_NODISCARD sow_code sow_run_prepare(sow_run *run);
@@ -131,8 +132,8 @@ SOW_NODISCARD sow_code sow_run_step(sow_run *run, int64_t generation, sow_step *
 /* What root is told of a rank's time since the last report. */
 void sow_run_report(sow_run *run, int64_t generation, report_message *out);
 
-/* For a node's leader after its sow_theta_update: completes the step, checks one granule, makes the digest.  *is_late: theta has moved on
- * meanwhile (this rank was away), the digest means nothing. */
+/* For a node's leader after its sow_theta_update: completes the step, checks one granule, makes the digest.  *is_late:
+ * theta has moved on meanwhile (this rank was away), the digest means nothing. */
 SOW_NODISCARD sow_code sow_run_finish_node(sow_run *run, const sow_step *step, digest_message *out, bool *is_late);
 
 /* A worker's life until root says stop: its code. */

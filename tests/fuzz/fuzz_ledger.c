@@ -3,9 +3,9 @@
 /* Any bytes as a ledger: read or refused with one line; no block stays alive. */
 #include "fuzz.h"
 
-#include <unistd.h>
-
 #include "sower/ledger.h"
+
+#include <unistd.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {

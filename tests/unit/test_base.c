@@ -3,14 +3,14 @@
 /* Errors, memory, words, files, hashes, phases, random numbers. */
 #include "check.h"
 
-#include <signal.h>
-#include <sys/wait.h>
-
 #include "sower/file.h"
 #include "sower/hash.h"
 #include "sower/phase.h"
 #include "sower/philox.h"
 #include "sower/words.h"
+
+#include <signal.h>
+#include <sys/wait.h>
 
 static void test_error_keeps_message_on_one_line(void **state)
 {
@@ -85,7 +85,8 @@ static void test_utf8_is_that_of_rfc_3629(void **state)
 {
     (void)state;
     assert_true(sow_words_is_utf8("a\xc3\xa9\xe6\xbc\xa2\xf0\x9f\x98\x80", 10));
-    const char *const bad[] = {"\x80", "\xc0\xaf", "\xe0\x9f\xbf", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xf8\x88\x80\x80", "\xc3"};
+    const char *const bad[] = {
+        "\x80", "\xc0\xaf", "\xe0\x9f\xbf", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xf8\x88\x80\x80", "\xc3"};
     for (size_t k = 0; k < sizeof bad / sizeof *bad; k++)
         assert_false(sow_words_is_utf8(bad[k], strlen(bad[k])));
 }
@@ -182,7 +183,13 @@ static void test_fault_is_raised_at_its_count(void **state)
 static void test_fault_of_another_form_is_refused(void **state)
 {
     (void)state;
-    const char *const bad[] = {"x", "1:decode:1", "1:sleep:1:KILL", "1:decode:0:KILL", "-1:decode:1:KILL", "1:decode:1:HUP", "1:decode:1:KILL:2"};
+    const char *const bad[] = {"x",
+                               "1:decode:1",
+                               "1:sleep:1:KILL",
+                               "1:decode:0:KILL",
+                               "-1:decode:1:KILL",
+                               "1:decode:1:HUP",
+                               "1:decode:1:KILL:2"};
     for (size_t k = 0; k < sizeof bad / sizeof *bad; k++)
         CHECK_FAILS(sow_phase_set_fault(bad[k], 0), SOW_ECONF, "RANK:PHASE:COUNT:SIGNAL");
     CHECK_OK(sow_phase_set_fault("", 0));

@@ -33,7 +33,8 @@ static void test_getters_say_no_to_other_kinds(void **state)
 static void test_bad_text_names_file_and_line(void **state)
 {
     (void)state;
-    const char *const bad[] = {"", "{", "{\"a\": 1, \"a\": 2}", "[1] x", "{\"a\": 01}", "\"\xff\"", "[1,]", "{\"a\": 1e999}"};
+    const char *const bad[] = {"",         "{",    "{\"a\": 1, \"a\": 2}", "[1] x", "{\"a\": 01}",
+                               "\"\xff\"", "[1,]", "{\"a\": 1e999}"};
     for (size_t k = 0; k < sizeof bad / sizeof *bad; k++) {
         sow_json *json = NULL;
         CHECK_FAILS(parse(bad[k], &json), SOW_EFORMAT, "f.json:1: is not JSON");
@@ -70,13 +71,17 @@ static void test_line_reads_back(void **state)
     sow_line_real(line, "none", (double)NAN);
     sow_line_begin_array(line, "list");
     sow_line_string(line, NULL, "a\"b\n");
-    sow_line_string_n(line, NULL, "x\xff" "y", 3);
+    sow_line_string_n(line, NULL,
+                      "x\xff"
+                      "y",
+                      3);
     sow_line_bool(line, NULL, true);
     sow_line_end_array(line);
     sow_line_end_object(line);
     CHECK_OK(sow_line_text(line, &text));
-    assert_string_equal(text, "{\"i\": -3, \"tenth\": 0.1, \"third\": 0.33333333333333331, \"whole\": 2.0, \"none\": null, "
-                              "\"list\": [\"a\\\"b\\n\", \"x\xef\xbf\xbdy\", true]}");
+    assert_string_equal(text,
+                        "{\"i\": -3, \"tenth\": 0.1, \"third\": 0.33333333333333331, \"whole\": 2.0, \"none\": null, "
+                        "\"list\": [\"a\\\"b\\n\", \"x\xef\xbf\xbdy\", true]}");
     CHECK_OK(parse(text, &json));
     assert_true(sow_json_to_real(sow_json_get(json, "third"), &x) && x == 1.0 / 3.0);
     sow_json_destroy(&json);

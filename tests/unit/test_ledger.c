@@ -13,7 +13,8 @@ static void make_header(const char *sigma)
 {
     sow_conf *conf = NULL;
     char assignment[64];
-    sow_ledger_facts facts = {.dtype = "fp16", .model = "m", .tokenizer = "t", .rows = "generated", .backend = "exact", .chat = "none"};
+    sow_ledger_facts facts = {
+        .dtype = "fp16", .model = "m", .tokenizer = "t", .rows = "generated", .backend = "exact", .chat = "none"};
     (void)snprintf(assignment, sizeof assignment, "es.sigma=%s", sigma);
     SOW_FREE(&header);
     CHECK_OK(sow_conf_create(&conf));
@@ -84,8 +85,8 @@ static void test_read_gives_what_was_written(void **state)
     sow_ledger_destroy(&l);
 }
 
-/* Whatever single byte of the file is changed, reading fails, or what is left counts as torn and is dropped (a newline that went
- * joins two lines to one that is no JSON). */
+/* Whatever single byte of the file is changed, reading fails, or what is left counts as torn and is dropped (a newline
+ * that went joins two lines to one that is no JSON). */
 static void test_any_changed_byte_is_found(void **state)
 {
     (void)state;
@@ -164,7 +165,8 @@ static void test_compare_names_the_setting_that_differs(void **state)
     CHECK_OK(sow_alloc_string(&was, header));
     CHECK_OK(sow_ledger_compare(path, was, header));
     make_header("0.25");
-    CHECK_FAILS(sow_ledger_compare(path, was, header), SOW_ECONF, "es.sigma: '0.25' is not what the run began with, expected '0.5'");
+    CHECK_FAILS(sow_ledger_compare(path, was, header), SOW_ECONF,
+                "es.sigma: '0.25' is not what the run began with, expected '0.5'");
     SOW_FREE(&was);
 }
 

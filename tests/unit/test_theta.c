@@ -1,6 +1,7 @@
 // NEEDS: train
 // SPDX-License-Identifier: Apache-2.0
-/* The ES update on one process: against a few lines that know nothing of blocks, granules and threads, and its guards. */
+/* The ES update on one process: against a few lines that know nothing of blocks, granules and threads, and its guards.
+ * */
 #include "check.h"
 
 #include "sower/theta.h"
@@ -115,7 +116,8 @@ static void compare(fixture *f, const sow_step *step)
                 noises[i] = noise[i * n + e];
             float want = expected(was[tensor->offset + e], base[tensor->offset + e], noises, step);
             if (memcmp(&want, &is[tensor->offset + e], sizeof want) != 0)
-                fail_msg("%s[%lld]: %a, expected %a", tensor->name, (long long)e, (double)is[tensor->offset + e], (double)want);
+                fail_msg("%s[%lld]: %a, expected %a", tensor->name, (long long)e, (double)is[tensor->offset + e],
+                         (double)want);
         }
         SOW_FREE(&noise);
     }
