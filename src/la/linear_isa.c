@@ -8,19 +8,28 @@
  *            k+1  [o0 o1 ... o31]                        ascending k, whatever rows, vecs and VL are: the shape of the
  *                                                        tile is free, the bits are not.
  *
- * While the first rows go through a panel, the next one is prefetched: at 8 rows half of the speed comes from that. */
+ * While the first rows go through a panel, weights are prefetched: at 8 rows half of the speed comes from that.  How
+ * far ahead and how near to the core was measured: few rows want the speed of memory, many rows want it not to be in
+ * their way. */
 #include "isa.h"
 
 /* The widest tile whose sums, weights and one x fit the registers: 14x2 for AVX-512, 6x2 for AVX2, 10x2 for NEON. */
 #define FITS(rows, vecs) ((vecs)*VL <= SOW_PANEL && ((rows) + 1) * (vecs) + 1 <= REGISTERS)
 #define VECS(rows)       (FITS(rows, 8) ? 8 : FITS(rows, 4) ? 4 : 2)
-enum { MAX_ROWS = (REGISTERS - 1) / 2 - 1, MAX_VECS = 8 }; /* 14, 6, 10, plain 1: the list EACH_ROWS below goes as far */
+enum {
+    MAX_ROWS = (REGISTERS - 1) / 2 - 1,
+    MAX_VECS = 8
+}; /* 14, 6, 10, plain 1: the list EACH_ROWS below goes as far */
+
+/* So few rows that memory is slower than the multiplications.  Bytes to prefetch ahead, then and else. */
+#define IS_FROM_MEMORY(rows, bytes) ((rows) < 2 * (bytes))
+enum { NEAR = 4096, FAR = 8192 };
 
 static const int64_t bytes_of[SOW_N_TYPES] = {[SOW_FP16] = 2, [SOW_BF16] = 2, [SOW_F32] = 4};
 
 typedef struct tile {
     int64_t k_size, ldx, ldy;
-    int64_t ahead; /* bytes from a weight to the one to prefetch; 0: none */
+    bool prefetches;
     const float *x;
     const char *w; /* one panel */
     const float *bias;
@@ -52,20 +61,32 @@ INLINE void load_weights(sow_type type, int vecs, int n, const char *line, vec w
     }
 }
 
+/* As a number, because the last lines reach behind the weights. */
+INLINE void prefetch_line(int rows, int64_t bytes, const char *line, uintptr_t ahead)
+{
+    UNROLL for (int64_t i = 0; i < SOW_PANEL * bytes; i += 64)
+    {
+        const void *at = (const void *)((uintptr_t)line + ahead + (uintptr_t)i);
+        if (IS_FROM_MEMORY(rows, bytes))
+            __builtin_prefetch(at, 0, 3);
+        else
+            __builtin_prefetch(at, 0, 2);
+    }
+}
+
 /* The arrays have constant sizes and every loop over them is unrolled: only then do both compilers keep them in
  * registers. */
 INLINE void multiply(int rows, int vecs, sow_type type, int64_t bytes, int n, tile t)
 {
     vec sum[MAX_ROWS][MAX_VECS], w[MAX_VECS];
+    const uintptr_t ahead = !t.prefetches ? 0 : IS_FROM_MEMORY(rows, bytes) ? NEAR : FAR; /* 0 costs nothing */
     UNROLL for (int i = 0; i < rows; i++)
     {
         UNROLL for (int v = 0; v < vecs; v++) sum[i][v] = vec_set(0.0f);
     }
     for (int64_t k = 0; k < t.k_size; k++, t.w += SOW_PANEL * bytes) {
-        if (n == 0) {
-            for (int64_t line = 0; line < SOW_PANEL * bytes; line += 64)
-                __builtin_prefetch(t.w + t.ahead + line);
-        }
+        if (n == 0)
+            prefetch_line(rows, bytes, t.w, ahead);
         load_weights(type, vecs, n, t.w, w);
         UNROLL for (int i = 0; i < rows; i++)
         {
@@ -128,7 +149,7 @@ void ISA_FN(linear)(const sow_linear_args *a)
             tiles[a->type][rows]((tile){.k_size = a->k_size,
                                         .ldx = a->ldx,
                                         .ldy = a->ldy,
-                                        .ahead = m == 0 && n + SOW_PANEL < a->n_size ? panel_bytes : 0,
+                                        .prefetches = m == 0,
                                         .x = a->x + m * a->ldx,
                                         .w = panel,
                                         .bias = a->bias == NULL ? NULL : a->bias + n,
