@@ -4,6 +4,7 @@
 #include "files_impl.h"
 
 #include "sower/alloc.h"
+#include "sower/phase.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -65,6 +66,7 @@ static sow_code write_tensor(sow_writer *writer, const sow_tensor *tensor, const
     for (int64_t first = 0; first < n; first += CHUNK) {
         int64_t count = n - first < CHUNK ? n - first : CHUNK;
         const float *values = theta + tensor->offset + first;
+        sow_phase_tick(); /* root answers while it writes a checkpoint */
         if (type == SOW_F32)
             memcpy(chunk, values, (size_t)count * sizeof *values);
         else

@@ -10,6 +10,7 @@
 #include "files_impl.h"
 
 #include "sower/alloc.h"
+#include "sower/phase.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -197,6 +198,7 @@ sow_code sow_weights_load(const sow_weights *weights, const sow_layout *layout, 
         int64_t n = tensor->rows * tensor->cols;
         int64_t end = i + 1 < layout->n_tensors ? layout->tensors[i + 1].offset : layout->n_elements;
         float *out = theta + tensor->offset;
+        sow_phase_tick();
         widen(weights, tensor, stored, layout->shape.head_dim, out);
         memset(out + n, 0, (size_t)(end - tensor->offset - n) * sizeof *out);
         int64_t bad = find_non_finite(n, out);
