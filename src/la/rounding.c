@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* rounding.c: the floating-point mode that all promises rest on: round to nearest even, subnormals kept.
  *
- * The mode is looked at by what it does, not by its register: that holds on every CPU, and no flag is forgotten. 
+ * The mode is looked at by what it does, not by its register: that holds on every CPU, and no flag is forgotten.
  * Setting goes through fesetenv(FE_DFL_ENV), which clears flush-to-zero too (MXCSR: FZ, DAZ; FPCR: FZ). */
 #include "la_impl.h"
 

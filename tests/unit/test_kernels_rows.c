@@ -1,6 +1,7 @@
 // NEEDS: la base
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Functions of a row: every table against the definition; exp and log against libm; every 16-bit number there and back. */
+/* Functions of a row: every table against the definition; exp and log against libm; every 16-bit number there and
+ * back. */
 #include "kernel_check.h"
 
 enum { N = 600, MANY = 1 << 18 };
@@ -190,7 +191,8 @@ static void test_has_non_finite_at_any_place_finds_it(void **state)
     }
 }
 
-/* Floats from `from` to `to` in steps of their bits; the worst error of f against exact(x), in units of the last place. */
+/* Floats from `from` to `to` in steps of their bits; the worst error of f against exact(x), in units of the last
+ * place. */
 static double worst_error(void (*f)(int64_t, const float *, float *), double (*exact)(double), uint32_t from,
                           uint32_t to, uint32_t stride)
 {

@@ -1,6 +1,7 @@
 // NEEDS: la base
 /* SPDX-License-Identifier: Apache-2.0 */
-/* la: equal bits on any number of threads, OpenBLAS near them, names, the default of threads, the floating-point mode. */
+/* la: equal bits on any number of threads, OpenBLAS near them, names, the default of threads, the floating-point
+ * mode. */
 #include "kernel_check.h"
 
 #include "sower/bench_la.h"
