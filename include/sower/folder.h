@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The folder of a run: what it holds, its status, its lines of metrics and samples.
  *
- * Needs: file, json, options.  Threads: one folder, one thread.  Ranks: root only.  Not
- * collective.
+ * Needs: file, json, options.  Threads: one folder, one thread.  Ranks: root only.
+ * Not collective.
  *
  *     config.yaml run.json status.json ledger.jsonl metrics.jsonl drift.jsonl samples.jsonl checkpoints/ final/ */
 #ifndef SOWER_FOLDER_H
