@@ -88,11 +88,15 @@ SOW_NODISCARD sow_code sow_app_type(const char *flag, const char *name, sow_type
 
 /* ---- Rows of input (app_input.c) ---- */
 
+typedef struct sow_input_row {
+    sow_json *json; /* owned; an object */
+} sow_input_row;
+
 /* JSON lines, all read and all objects: a wrong one is told before anything is printed. */
 typedef struct sow_input {
     const char *name; /* of the file, for messages; borrowed */
     int64_t n, capacity;
-    sow_json **rows; /* owned */
+    sow_input_row *rows; /* owned */
 } sow_input;
 
 /* path "-" or NULL: stdin.  SOW_EFORMAT "FILE:LINE: ...". */

@@ -36,7 +36,7 @@ static sow_code add_row(sow_input *in, const char *text, size_t bytes)
     SOW_TRY(SOW_GROW(&in->rows, &in->capacity, in->n));
     if (sow_json_parse(text, bytes, where, &json) != SOW_OK)
         return SOW_FAIL(SOW_EFORMAT, "%s: is not JSON, expected one object a line", where);
-    in->rows[in->n++] = json;
+    in->rows[in->n++].json = json;
     if (sow_json_kind_of(json) != SOW_JSON_OBJECT)
         return SOW_FAIL(SOW_EFORMAT, "%s: is no object, expected one a line", where);
     return SOW_OK;
@@ -79,7 +79,7 @@ done:
 void sow_input_fini(sow_input *in)
 {
     for (int64_t i = 0; i < in->n; i++)
-        sow_json_destroy(&in->rows[i]);
+        sow_json_destroy(&in->rows[i].json);
     SOW_FREE(&in->rows);
     *in = (sow_input){0};
 }

@@ -317,7 +317,7 @@ sow_code sow_bench_generation(sow_bench *b)
     if (rc == SOW_OK)
         rc = SOW_ALLOC(&is_selected, m.layout->n_tensors);
     SOW_TRY_OR(rc, sow_world_agree(b->app->world, rc));
-    for (int64_t i = 0; i < m.layout->n_tensors; i++)
+    for (int64_t i = 0; is_selected != NULL && i < m.layout->n_tensors; i++)
         is_selected[i] = true;
     sow_noise_plan plan = {
         .noise = sow_noise_find("gaussian"), .seed = 1, .sigma = b->options.es.sigma, .is_selected = is_selected};

@@ -13,7 +13,7 @@ static const sow_command *const commands[] = {
 
 int sow_command_count(void)
 {
-    return (int)(sizeof commands / sizeof *commands);
+    return (int)(sizeof commands / sizeof commands[0]);
 }
 
 const sow_command *sow_command_at(int index)

@@ -66,7 +66,7 @@ static sow_code encode_row(generation *g, int64_t i)
     int64_t before = g->ids.n, room = g->model.layout->shape.max_positions;
     if (g->prompt == NULL)
         sow_input_where(&g->input, i, where);
-    const sow_json *row = g->prompt == NULL ? g->input.rows[i] : NULL;
+    const sow_json *row = g->prompt == NULL ? g->input.rows[i].json : NULL;
     if (sow_json_get(row, "ids") != NULL) {
         if (is_chat)
             return SOW_FAIL(SOW_EFORMAT, "%s: ids: cannot be wrapped in a chat format, expected prompt", where);
@@ -102,7 +102,7 @@ static sow_code print_answer(generation *g, int64_t i, const sow_completion *ans
     SOW_TRY(decode(g, answer));
     if (!g->app->is_json)
         return sow_app_put(g->text.text, g->text.bytes);
-    sow_input_begin(g->line, g->prompt == NULL ? g->input.rows[i] : NULL);
+    sow_input_begin(g->line, g->prompt == NULL ? g->input.rows[i].json : NULL);
     sow_line_string_n(g->line, "text", g->text.text, g->text.bytes);
     sow_input_put_ids(g->line, "ids", answer->ids, answer->n);
     sow_line_begin_array(g->line, "logprobs");

@@ -33,12 +33,12 @@ static sow_code grade_rows(const sow_app *app, const sow_task_kind *kind, const 
         char where[SOW_TEXT];
         sow_grade grade = {0};
         sow_input_where(&input, i, where);
-        SOW_TRY_OR(rc, kind->grade_json(options, input.rows[i], where, &grade));
+        SOW_TRY_OR(rc, kind->grade_json(options, input.rows[i].json, where, &grade));
         n_correct += grade.is_correct;
         reward += grade.reward;
         if (!app->is_json)
             continue;
-        sow_input_begin(line, input.rows[i]);
+        sow_input_begin(line, input.rows[i].json);
         put_grade(line, kind, &grade);
         sow_line_end_object(line);
         SOW_TRY_OR(rc, sow_app_print(line));

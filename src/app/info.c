@@ -11,6 +11,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static bool wants_tasks, wants_noises;
@@ -79,15 +80,16 @@ static sow_code tell_bytes(facts *f, const char *key, int64_t bytes)
 static int64_t memory_bytes(const char *name)
 {
     char line[128];
-    long long kib = 0;
+    int64_t kib = 0;
+    size_t bytes = strlen(name);
     FILE *file = fopen("/proc/meminfo", "r");
     if (file == NULL)
         return 0;
     while (kib == 0 && fgets(line, sizeof line, file) != NULL)
-        if (strncmp(line, name, strlen(name)) == 0)
-            (void)sscanf(line + strlen(name), ": %lld kB", &kib);
+        if (strncmp(line, name, bytes) == 0 && line[bytes] == ':')
+            kib = strtoll(line + bytes + 1, NULL, 10);
     (void)fclose(file);
-    return (int64_t)kib * 1024;
+    return kib * 1024;
 }
 
 static sow_code tell_build(facts *f)

@@ -165,7 +165,7 @@ int main(int argc, char **argv)
             sow_args_help(stdout, command);
         return end_text();
     }
-    if (rc != SOW_OK) {
+    if (rc != SOW_OK || command == NULL) {
         tell(rc, n_ranks > 1 ? rank : 0);
         return sow_code_exit(rc);
     }

@@ -101,7 +101,7 @@ static sow_code encode_ids(scoring *s, const sow_json *row, const char *where, i
 static sow_code encode_row(scoring *s, int64_t i, sow_score_item *out)
 {
     char where[SOW_TEXT];
-    const sow_json *row = s->input.rows[i];
+    const sow_json *row = s->input.rows[i].json;
     int64_t before = s->ids.n, n_context = 0, room = s->model.layout->shape.max_positions + 1; /* the last is not fed */
     sow_input_where(&s->input, i, where);
     bool has_ids = sow_json_kind_of(sow_json_get(row, "context")) == SOW_JSON_ARRAY;
@@ -127,7 +127,7 @@ static sow_code print_row(scoring *s, int64_t i, const sow_score_item *item)
     }
     if (!s->app->is_json)
         return sow_app_say("%12.6f  %6lld tokens  %s\n", sum, (long long)n, is_greedy ? "greedy" : "");
-    sow_input_begin(s->line, s->input.rows[i]);
+    sow_input_begin(s->line, s->input.rows[i].json);
     sow_line_real(s->line, "logprob", sum);
     sow_line_int(s->line, "tokens", n);
     sow_line_begin_array(s->line, "token_logprobs");

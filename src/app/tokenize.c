@@ -53,9 +53,9 @@ static sow_code run_rows(sow_tokenizer *tokenizer)
     for (int64_t i = 0; i < input.n; i++) {
         char where[SOW_TEXT];
         sow_input_where(&input, i, where);
-        sow_input_begin(line, input.rows[i]);
-        SOW_TRY_OR(rc, is_decode ? decode_row(tokenizer, input.rows[i], where, line, &ids, &text)
-                                 : encode_row(tokenizer, input.rows[i], where, line, &ids));
+        sow_input_begin(line, input.rows[i].json);
+        SOW_TRY_OR(rc, is_decode ? decode_row(tokenizer, input.rows[i].json, where, line, &ids, &text)
+                                 : encode_row(tokenizer, input.rows[i].json, where, line, &ids));
         sow_line_end_object(line);
         SOW_TRY_OR(rc, sow_app_print(line));
     }

@@ -15,6 +15,7 @@
 #include "sower/philox.h"
 #include "sower/replay.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 enum { DEFAULT_MEMBERS = 8 };
@@ -160,9 +161,13 @@ static sow_code verify(verification *v, const sow_conf *conf)
 /* The generation that a message names: all that tell of a wrong one say "generation G: "; -1: none is named. */
 static int64_t named_generation(const char *text)
 {
-    long long generation = -1;
-    const char *at = strstr(text, "generation ");
-    return at != NULL && sscanf(at, "generation %lld:", &generation) == 1 ? generation : -1;
+    static const char word[] = "generation ";
+    const char *at = strstr(text, word);
+    char *end = NULL;
+    if (at == NULL)
+        return -1;
+    long long generation = strtoll(at + strlen(word), &end, 10);
+    return *end == ':' ? generation : -1;
 }
 
 /* Root. */

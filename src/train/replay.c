@@ -231,6 +231,13 @@ static sow_code evaluate_share(sow_replay *r, const int32_t *members, int64_t n,
     return SOW_OK;
 }
 
+static uint64_t bits_of(double x)
+{
+    uint64_t bits = 0;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
 /* Root: the sums of all ranks [size][n] against the ledger. */
 static sow_code compare_members(const sow_replay *r, const int32_t *members, int64_t n, const sow_tally *all,
                                 int64_t size)
@@ -240,7 +247,7 @@ static sow_code compare_members(const sow_replay *r, const int32_t *members, int
         for (int64_t rank = 0; rank < size; rank++)
             sow_tally_add(&sum, &all[rank * n + i]);
         double is = sow_tally_mean_reward(&sum), was = r->fitness[r->generation * r->population + members[i]];
-        if (memcmp(&is, &was, sizeof is) != 0)
+        if (bits_of(is) != bits_of(was))
             return SOW_FAIL(SOW_EBITS, "generation %lld: member %d evaluated again has fitness %a, the ledger says %a",
                             (long long)r->generation + 1, members[i], is, was);
     }

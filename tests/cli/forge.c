@@ -8,8 +8,8 @@
 #include "sower/ledger.h"
 #include "sower/words.h"
 
-#include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static sow_code change(sow_ledger *ledger, char **words)
@@ -19,7 +19,11 @@ static sow_code change(sow_ledger *ledger, char **words)
         return SOW_FAIL(SOW_EARG, "generation %s of %lld", words[3], (long long)ledger->n);
     if (strcmp(words[2], "digest") == 0) {
         sow_hash *digest = &ledger->digests[generation - 1];
-        if (sscanf(words[4], "%16" SCNx64 "%16" SCNx64, &digest->high, &digest->low) != 2)
+        char high[17] = "";
+        (void)snprintf(high, sizeof high, "%s", words[4]);
+        digest->high = strtoull(high, NULL, 16);
+        digest->low = strlen(words[4]) == 32 ? strtoull(words[4] + 16, NULL, 16) : 0;
+        if (strlen(words[4]) != 32)
             return SOW_FAIL(SOW_EARG, "%s is no digest", words[4]);
         return SOW_OK;
     }
