@@ -56,7 +56,8 @@ typedef struct sow_generate_args {
 SOW_NODISCARD sow_code sow_engine_generate(sow_engine *engine, const sow_generate_args *args, sow_completion *out);
 
 /* Log-probabilities of given tokens: ids[n], the first n_context are context; logprobs [n - n_context] of the rest,
- * each given all before; is_greedy (may be NULL) [n - n_context] whether it is the argmax. */
+ * each given all before; is_greedy (may be NULL) [n - n_context] whether it is the argmax.  After SOW_ENUM the arrays
+ * may be half filled. */
 typedef struct sow_score_item {
     const int32_t *ids;
     int64_t n, n_context; /* n_context >= 1 */

@@ -73,12 +73,13 @@ static int64_t pages_of(int64_t n_positions)
 size_t sow_engine_bytes(const sow_layout *layout, int64_t batch, int64_t positions)
 {
     const sow_shape *shape = &layout->shape;
+    const int64_t half = shape->head_dim / 2;
     const double page =
         4.0 * (double)shape->n_layers * (double)shape->n_kv_heads * 2.0 * SOW_PAGE * (double)shape->head_dim;
     double bytes = 4.0 * (double)sow_forward_floats(layout, batch + PREFILL_ROWS);
-    bytes += page * (double)(batch + 1) * (double)pages_of(positions);      /* cache, and what the last item leaves */
-    bytes += 2.0 * 4.0 * (double)positions * (double)(shape->head_dim / 2); /* rope */
-    bytes += 12.0 * (double)batch * (double)positions;                      /* tables, ids, log-probabilities */
+    bytes += page * (double)(batch + 1) * (double)pages_of(positions); /* cache, and what the last item leaves */
+    bytes += 2.0 * 4.0 * (double)positions * (double)half;             /* rope */
+    bytes += 12.0 * (double)batch * (double)positions;                 /* tables, ids, log-probabilities */
     return bytes < (double)(SIZE_MAX / 2) ? (size_t)bytes : SIZE_MAX / 2;
 }
 

@@ -29,11 +29,11 @@
 #include <omp.h>
 
 /* Waking the threads costs a few microseconds, which is about this many simple operations. */
-static const int64_t WORTH_WAKING = 20000;
+static const int64_t worth_waking = 20000;
 
 bool sow_forward_is_worth(const sow_forward *forward, int64_t n, int64_t cost)
 {
-    return forward->threads > 1 && n > 1 && n * cost >= WORTH_WAKING;
+    return forward->threads > 1 && n > 1 && n * cost >= worth_waking;
 }
 
 /* The sizes of a pass's arrays in floats, in the order of the fields from x to logits. */
@@ -190,14 +190,14 @@ static void turn_heads(const sow_forward *forward, const float *norm, int64_t n_
 }
 
 /* Beyond this the sum of the squares of a row (at most 2^17 long) may be infinite. */
-static const float LARGEST_STATE = 1e16f;
+static const float largest_state = 1e16f;
 
 static bool overflows(const sow_forward *forward, int64_t i)
 {
     const float *x = forward->x + i * forward->hidden_pad;
     int is_beyond = 0;
     for (int64_t c = 0; c < forward->layout->shape.hidden_size; c++)
-        is_beyond |= !(fabsf(x[c]) <= LARGEST_STATE);
+        is_beyond |= !(fabsf(x[c]) <= largest_state);
     return is_beyond != 0;
 }
 
@@ -253,7 +253,7 @@ static void attend_rows(sow_forward *forward, const sow_row *rows, int64_t m, in
 {
     const sow_shape *shape = &forward->layout->shape;
     const int64_t n_heads = shape->n_heads, dim = shape->head_dim;
-    const bool is_grouped = forward->threads == 1 || m * shape->n_kv_heads >= 4 * forward->threads;
+    const bool is_grouped = forward->threads == 1 || m * shape->n_kv_heads >= INT64_C(4) * forward->threads;
     const int64_t count = is_grouped ? n_heads / shape->n_kv_heads : 1, tasks = n_heads / count;
     int64_t n_positions = 0;
     for (int64_t i = 0; i < m; i++)

@@ -21,6 +21,8 @@ enum {
     SUM_ROWS = 256, /* rows of a tensor between two ticks of the correlation */
 };
 
+static const int64_t n_kinds = SOW_N_TENSOR_KINDS;
+
 struct sow_replica {
     sow_la *la;               /* borrowed */
     const sow_layout *layout; /* borrowed */
@@ -53,9 +55,9 @@ static size_t place_tensors(sow_replica *replica)
     const sow_layout *layout = replica->layout;
     size_t offset = 0;
     for (int64_t layer = -1; layer < layout->shape.n_layers; layer++) {
-        for (int64_t kind = 0; kind < SOW_N_TENSOR_KINDS; kind++) {
+        for (int64_t kind = 0; kind < n_kinds; kind++) {
             const sow_tensor *tensor = sow_layout_find(layout, (sow_tensor_kind)kind, (int)layer);
-            int64_t *number = &replica->numbers[(layer + 1) * SOW_N_TENSOR_KINDS + kind];
+            int64_t *number = &replica->numbers[(layer + 1) * n_kinds + kind];
             *number = tensor == NULL ? -1 : tensor - layout->tensors;
             if (tensor == NULL)
                 continue;
@@ -76,10 +78,10 @@ sow_code sow_replica_create(sow_la *la, const sow_layout *layout, sow_type type,
     for (int64_t t = 0; t < layout->n_tensors; t++)
         if (layout->tensors[t].cols > replica->scratch_n)
             replica->scratch_n = layout->tensors[t].cols;
-    replica->scratch_n += 2 * SOW_NOISE_BLOCK; /* a row's noise is drawn in whole blocks */
+    replica->scratch_n += INT64_C(2) * SOW_NOISE_BLOCK; /* a row's noise is drawn in whole blocks */
     SOW_TRY_OR(rc, SOW_ALLOC(&replica->offsets, layout->n_tensors));
-    SOW_TRY_OR(rc, SOW_ALLOC(&replica->numbers, (layout->shape.n_layers + 1) * SOW_N_TENSOR_KINDS));
-    SOW_TRY_OR(rc, SOW_ALLOC(&replica->scratch, sow_la_threads(la) * 3 * replica->scratch_n));
+    SOW_TRY_OR(rc, SOW_ALLOC(&replica->numbers, (layout->shape.n_layers + 1) * n_kinds));
+    SOW_TRY_OR(rc, SOW_ALLOC(&replica->scratch, INT64_C(3) * sow_la_threads(la) * replica->scratch_n));
     SOW_ASSERT(place_tensors(replica) == sow_replica_bytes(layout, type));
     SOW_TRY_OR(rc, SOW_ALLOC(&replica->block, sow_replica_bytes(layout, type)));
     *out = replica;
@@ -172,7 +174,7 @@ const void *sow_replica_tensor(const sow_replica *replica, int64_t tensor)
 
 const void *sow_replica_find(const sow_replica *replica, sow_tensor_kind kind, int64_t layer)
 {
-    int64_t number = replica->numbers[(layer + 1) * SOW_N_TENSOR_KINDS + (int64_t)kind];
+    int64_t number = replica->numbers[(layer + 1) * n_kinds + (int64_t)kind];
     return number < 0 ? NULL : sow_replica_tensor(replica, number);
 }
 
@@ -187,7 +189,7 @@ const sow_layout *sow_replica_layout(const sow_replica *replica)
 }
 
 /* Below this fp16 has room to spare: noise and 500 generations do not bring a weight near 65,504. */
-static const float FP16_MAX_WEIGHT = 8192.0f;
+static const float fp16_max_weight = 8192.0f;
 
 static bool fits_fp16(const sow_layout *layout, const float *theta)
 {
@@ -196,7 +198,7 @@ static bool fits_fp16(const sow_layout *layout, const float *theta)
         const float *w = theta + tensor->offset;
         int is_large = 0;
         for (int64_t i = 0; tensor->is_matrix && i < tensor->rows * tensor->cols; i++)
-            is_large |= !(fabsf(w[i]) < FP16_MAX_WEIGHT);
+            is_large |= !(fabsf(w[i]) < fp16_max_weight);
         if (is_large)
             return false;
     }
@@ -226,7 +228,7 @@ static void add_row(const sow_replica *replica, int64_t t, int64_t row, const fl
     const sow_tensor *tensor = &replica->layout->tensors[t];
     const int64_t n = tensor->cols, first = row * n, start = first / SOW_NOISE_BLOCK * SOW_NOISE_BLOCK;
     const float *base = theta + tensor->offset + first;
-    float *with = replica->scratch + omp_get_thread_num() * 3 * replica->scratch_n,
+    float *with = replica->scratch + INT64_C(3) * omp_get_thread_num() * replica->scratch_n,
           *without = with + replica->scratch_n, *drawn = without + replica->scratch_n;
     if (!tensor->is_matrix) {
         memcpy(with, sow_replica_tensor(replica, t), (size_t)n * sizeof(float));

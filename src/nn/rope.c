@@ -14,18 +14,18 @@
 
 /* ln 2 and pi / 2 in parts (as in fdlibm): the first has trailing zeros, so that its product with a small integer is
  * exact. */
-static const double LN2_HIGH = 6.93147180369123816490e-01, LN2_LOW = 1.90821492927058770002e-10;
-static const double HALF_PI_1 = 1.57079632673412561417e+00, HALF_PI_2 = 6.07710050630396597660e-11,
-                    HALF_PI_3 = 2.02226624879595063154e-21;
-static const double PI = 3.14159265358979323846, TWO_OVER_PI = 0.63661977236758134308,
-                    ONE_OVER_LN2 = 1.44269504088896340736, SQRT_HALF = 0.70710678118654752440;
+static const double ln2_high = 6.93147180369123816490e-01, ln2_low = 1.90821492927058770002e-10;
+static const double half_pi_1 = 1.57079632673412561417e+00, half_pi_2 = 6.07710050630396597660e-11,
+                    half_pi_3 = 2.02226624879595063154e-21;
+static const double pi = 3.14159265358979323846, two_over_pi = 0.63661977236758134308,
+                    one_over_ln2 = 1.44269504088896340736, sqrt_half = 0.70710678118654752440;
 
 /* x = m 2^e with m near 1; log m = 2 atanh(s) for s = (m - 1) / (m + 1), |s| < 0.172.  x is positive and normal. */
 double sow_rope_log(double x)
 {
     int e = 0;
     double m = frexp(x, &e); /* exact */
-    if (m < SQRT_HALF) {
+    if (m < sqrt_half) {
         m *= 2.0;
         e--;
     }
@@ -33,14 +33,14 @@ double sow_rope_log(double x)
     double sum = 0.0;
     for (int k = 23; k >= 1; k -= 2)
         sum = sum * z + 1.0 / k;
-    return e * LN2_HIGH + (2.0 * s * sum + e * LN2_LOW);
+    return e * ln2_high + (2.0 * s * sum + e * ln2_low);
 }
 
 /* x = k ln 2 + r, |r| < 0.35; Taylor's series to r^14 / 14!, whose rest is below 1e-19. */
 double sow_rope_exp(double x)
 {
-    const double k = floor(x * ONE_OVER_LN2 + 0.5);
-    const double r = (x - k * LN2_HIGH) - k * LN2_LOW;
+    const double k = floor(x * one_over_ln2 + 0.5);
+    const double r = (x - k * ln2_high) - k * ln2_low;
     double sum = 1.0;
     for (int i = 14; i >= 1; i--)
         sum = sum * r / i + 1.0;
@@ -50,8 +50,8 @@ double sow_rope_exp(double x)
 /* angle = k pi/2 + r, |r| < 0.79; Taylor's series to r^19 and r^18, whose rest is below 1e-21.  angle >= 0. */
 void sow_rope_sincos(double angle, double *sine, double *cosine)
 {
-    const double k = floor(angle * TWO_OVER_PI + 0.5);
-    const double r = ((angle - k * HALF_PI_1) - k * HALF_PI_2) - k * HALF_PI_3, z = r * r;
+    const double k = floor(angle * two_over_pi + 0.5);
+    const double r = ((angle - k * half_pi_1) - k * half_pi_2) - k * half_pi_3, z = r * r;
     double s = 1.0, c = 1.0;
     for (int i = 18; i >= 2; i -= 2) {
         s = 1.0 - s * z / (i * (i + 1));
@@ -69,7 +69,7 @@ static double scale_frequency(const sow_shape *shape, double frequency)
     if (shape->rope_factor == 1.0)
         return frequency;
     const double low = shape->rope_low_freq_factor, high = shape->rope_high_freq_factor;
-    const double old_context = (double)shape->rope_original_positions, wavelength = 2.0 * PI / frequency;
+    const double old_context = (double)shape->rope_original_positions, wavelength = 2.0 * pi / frequency;
     if (wavelength < old_context / high)
         return frequency;
     if (wavelength > old_context / low)

@@ -70,10 +70,8 @@ sow_code sow_engine_logits(sow_engine *engine, const sow_replica *replica, sow_p
     if (n_last < 1 || n_last > sequence.n)
         return SOW_FAIL(SOW_EARG, "the last %lld of %lld tokens, expected 1 to %lld", (long long)n_last,
                         (long long)sequence.n, (long long)sequence.n);
-    reading r = {.sequence = sequence,
-                 .first = sequence.n - n_last,
-                 .vocab = engine->forward.layout->shape.vocab_size,
-                 .out = out};
+    reading r = {.sequence = sequence, .first = sequence.n - n_last, .vocab = engine->forward.layout->shape.vocab_size};
+    r.out = out;
     return sow_engine_run(engine, replica,
                           &(sow_source){.n_items = 1, .feed = feed_sequence, .take = take_logits, .context = &r});
 }

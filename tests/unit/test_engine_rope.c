@@ -7,8 +7,11 @@
 static void test_log_of_many_numbers_is_near_libm(void **state)
 {
     (void)state;
-    for (double x = 1.0; x < 1e15; x *= 1.00037)
+    double x = 1.0;
+    for (int i = 0; i < 93000; i++) {
         CHECK_NEAR(sow_rope_log(x), log(x), 1e-14);
+        x *= 1.00037; /* to about 1e15 */
+    }
     CHECK_NEAR(sow_rope_log(0.7), log(0.7), 1e-15);
     assert_true(sow_rope_log(1.0) == 0.0);
 }
@@ -16,16 +19,18 @@ static void test_log_of_many_numbers_is_near_libm(void **state)
 static void test_exp_of_many_numbers_is_near_libm(void **state)
 {
     (void)state;
-    for (double x = -35.0; x <= 35.0; x += 0.00371)
-        CHECK_NEAR(sow_rope_exp(x) / exp(x), 1.0, 1e-15);
+    for (int i = -10000; i <= 10000; i++)
+        CHECK_NEAR(sow_rope_exp(0.0035001 * i) / exp(0.0035001 * i), 1.0, 1e-15);
     assert_true(sow_rope_exp(0.0) == 1.0);
 }
 
 static void test_sincos_of_angles_in_a_context_is_near_libm(void **state)
 {
     (void)state;
-    for (double angle = 0.0; angle < 2e6; angle = angle * 1.0001 + 0.0137) {
+    double angle = 0.0;
+    for (int i = 0; i < 96000; i++) {
         double s = 2.0, c = 2.0;
+        angle = angle * 1.0001 + 0.0137; /* to about 2e6 */
         sow_rope_sincos(angle, &s, &c);
         CHECK_NEAR(s, sin(angle), 1e-15);
         CHECK_NEAR(c, cos(angle), 1e-15);
