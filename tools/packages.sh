@@ -38,8 +38,8 @@ need_packages() {
 openmpi_environment() {
     export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_hwloc_base_binding_policy=none
     export OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_oob_tcp_if_include=lo OMPI_MCA_btl=self,vader
-    # Threads of more ranks than there are cores must not spin against each other.
-    export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
+    # Threads of more ranks than there are cores must not spin long against each other: gcc's runtime, clang's runtime.
+    export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-20000} KMP_BLOCKTIME=${KMP_BLOCKTIME:-0}
     if [ "$(id -u)" -eq 0 ]; then
         export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
     fi
