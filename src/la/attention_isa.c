@@ -28,49 +28,49 @@ typedef struct group {
     int64_t n_scores;
 } group;
 
-INLINE void score_pages(int queries, int pages, group g, int64_t first)
+INLINE void score_pages(int64_t queries, int64_t pages, group g, int64_t first)
 {
     vec sum[MAX_QUERIES][4][PAGE_VECS];
     const float *k[4];
     const int64_t dim = g.args->head_dim;
-    UNROLL for (int p = 0; p < pages; p++)
+    UNROLL for (int64_t p = 0; p < pages; p++)
     {
         k[p] = g.args->pages[first + p];
-        UNROLL for (int i = 0; i < queries; i++)
+        UNROLL for (int64_t i = 0; i < queries; i++)
         {
-            UNROLL for (int v = 0; v < PAGE_VECS; v++) sum[i][p][v] = vec_set(0.0f);
+            UNROLL for (int64_t v = 0; v < PAGE_VECS; v++) sum[i][p][v] = vec_set(0.0f);
         }
     }
     for (int64_t d = 0; d < dim; d++) {
         vec q[MAX_QUERIES];
-        UNROLL for (int i = 0; i < queries; i++) q[i] = vec_set(g.q[i * dim + d]);
-        UNROLL for (int p = 0; p < pages; p++)
+        UNROLL for (int64_t i = 0; i < queries; i++) q[i] = vec_set(g.q[i * dim + d]);
+        UNROLL for (int64_t p = 0; p < pages; p++)
         {
-            UNROLL for (int v = 0; v < PAGE_VECS; v++)
+            UNROLL for (int64_t v = 0; v < PAGE_VECS; v++)
             {
                 vec key = vec_load(k[p] + d * SOW_PAGE + v * VL);
-                UNROLL for (int i = 0; i < queries; i++) sum[i][p][v] = vec_fma(q[i], key, sum[i][p][v]);
+                UNROLL for (int64_t i = 0; i < queries; i++) sum[i][p][v] = vec_fma(q[i], key, sum[i][p][v]);
             }
         }
     }
-    UNROLL for (int i = 0; i < queries; i++)
+    UNROLL for (int64_t i = 0; i < queries; i++)
     {
         float *to = g.scores + i * g.n_scores + first * SOW_PAGE;
-        UNROLL for (int p = 0; p < pages; p++)
+        UNROLL for (int64_t p = 0; p < pages; p++)
         {
-            UNROLL for (int v = 0; v < PAGE_VECS; v++) vec_store(to + p * SOW_PAGE + v * VL, sum[i][p][v]);
+            UNROLL for (int64_t v = 0; v < PAGE_VECS; v++) vec_store(to + p * SOW_PAGE + v * VL, sum[i][p][v]);
         }
     }
 }
 
 /* Elements first .. first + width * VL - 1 of the head; if `tail` is not 0, only so many of one vector. */
-INLINE void weigh_values(int queries, int width, group g, int64_t first, int tail)
+INLINE void weigh_values(int64_t queries, int64_t width, group g, int64_t first, int tail)
 {
     vec sum[MAX_QUERIES][8];
     const int64_t dim = g.args->head_dim, n = g.args->n_positions;
-    UNROLL for (int i = 0; i < queries; i++)
+    UNROLL for (int64_t i = 0; i < queries; i++)
     {
-        UNROLL for (int v = 0; v < width; v++) sum[i][v] = vec_set(0.0f);
+        UNROLL for (int64_t v = 0; v < width; v++) sum[i][v] = vec_set(0.0f);
     }
     for (int64_t page = 0; page * SOW_PAGE < n; page++) {
         const float *value = g.args->pages[page] + g.args->v_offset + first;
@@ -78,18 +78,18 @@ INLINE void weigh_values(int queries, int width, group g, int64_t first, int tai
         const int64_t count = n - page * SOW_PAGE < SOW_PAGE ? n - page * SOW_PAGE : SOW_PAGE;
         for (int64_t t = 0; t < count; t++, value += dim) {
             vec row[8];
-            UNROLL for (int v = 0; v < width; v++) row[v] =
+            UNROLL for (int64_t v = 0; v < width; v++) row[v] =
                 tail != 0 ? vec_load_n(value, tail) : vec_load(value + v * VL);
-            UNROLL for (int i = 0; i < queries; i++)
+            UNROLL for (int64_t i = 0; i < queries; i++)
             {
                 vec w = vec_set(weight[i * g.n_scores + t]);
-                UNROLL for (int v = 0; v < width; v++) sum[i][v] = vec_fma(w, row[v], sum[i][v]);
+                UNROLL for (int64_t v = 0; v < width; v++) sum[i][v] = vec_fma(w, row[v], sum[i][v]);
             }
         }
     }
-    UNROLL for (int i = 0; i < queries; i++)
+    UNROLL for (int64_t i = 0; i < queries; i++)
     {
-        UNROLL for (int v = 0; v < width; v++)
+        UNROLL for (int64_t v = 0; v < width; v++)
         {
             if (tail != 0)
                 vec_store_n(g.out + i * dim + first, tail, sum[i][v]);
@@ -107,7 +107,7 @@ static float soften(int64_t n, int64_t n_scores, float *scores)
         scores[t] = -__builtin_inff();
     memcpy(most, scores, sizeof most);
     for (int64_t t = SOW_PAGE; t < n_scores; t += SOW_PAGE)
-        for (int i = 0; i < SOW_PAGE; i++)
+        for (int64_t i = 0; i < SOW_PAGE; i++)
             most[i] = scores[t + i] > most[i] ? scores[t + i] : most[i];
     for (int i = 1; i < SOW_PAGE; i++)
         most[0] = most[i] > most[0] ? most[i] : most[0];
@@ -115,12 +115,12 @@ static float soften(int64_t n, int64_t n_scores, float *scores)
     for (int64_t t = 0; t < n_scores; t++)
         scores[t] = exp_f32(scores[t] - max);
     for (int64_t t = 0; t < n_scores; t += SOW_LANES)
-        for (int i = 0; i < SOW_LANES; i++)
+        for (int64_t i = 0; i < SOW_LANES; i++)
             lane[i] += scores[t + i];
     return tree_sum(lane);
 }
 
-INLINE void attend(int queries, group g)
+INLINE void attend(int64_t queries, group g)
 {
     const int64_t dim = g.args->head_dim, n_pages = g.n_scores / SOW_PAGE;
     float sum[MAX_QUERIES];
@@ -129,15 +129,15 @@ INLINE void attend(int queries, group g)
         score_pages(queries, PAGES(queries), g, page);
     for (; page < n_pages; page++)
         score_pages(queries, 1, g, page);
-    for (int i = 0; i < queries; i++)
+    for (int64_t i = 0; i < queries; i++)
         sum[i] = soften(g.args->n_positions, g.n_scores, g.scores + i * g.n_scores);
-    for (; d + WIDTH(queries) * VL <= dim; d += WIDTH(queries) * VL)
+    for (; d + (int64_t)WIDTH(queries) * VL <= dim; d += (int64_t)WIDTH(queries) * VL)
         weigh_values(queries, WIDTH(queries), g, d, 0);
     for (; d + VL <= dim; d += VL)
         weigh_values(queries, 1, g, d, 0);
     if (d < dim)
         weigh_values(queries, 1, g, d, (int)(dim - d));
-    for (int i = 0; i < queries; i++)
+    for (int64_t i = 0; i < queries; i++)
         for (d = 0; d < dim; d++)
             g.out[i * dim + d] /= sum[i];
 }

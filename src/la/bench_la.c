@@ -9,6 +9,7 @@
 #include "sower/la.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -50,14 +51,14 @@ static double best_of(double seconds, void (*body)(void *context, int64_t run), 
  * as much.) */
 static int64_t cache_bytes(void)
 {
-    long kib = 0;
+    char text[32] = "";
     FILE *file = fopen("/sys/devices/system/cpu/cpu0/cache/index3/size", "r");
-    if (file != NULL) {
-        if (fscanf(file, "%ldK", &kib) != 1)
-            kib = 0;
-        (void)fclose(file);
-    }
-    return kib > 0 ? (int64_t)kib << 10 : DEFAULT_CACHE;
+    if (file == NULL)
+        return DEFAULT_CACHE;
+    char *line = fgets(text, sizeof text, file), *end = text;
+    (void)fclose(file);
+    const long kib = line == NULL ? 0 : strtol(text, &end, 10);
+    return kib > 0 && *end == 'K' ? (int64_t)kib << 10 : DEFAULT_CACHE;
 }
 
 static volatile float sink; /* what is computed and not used */
@@ -111,10 +112,11 @@ sow_code sow_bench_measure_limits(const sow_kernels *kernels, int threads, doubl
     limits.peak_gflops = job.flops / peak_s * 1e-9;
     limits.read_gbytes_s = (double)READ_N * sizeof *job.x / best_of(seconds / 3, run_read, &job) * 1e-9;
     double best = 1e9;
-    for (double spent = 0.0, took; spent < seconds / 3; spent += took) {
-        took = read_all(&job, threads);
+    const double end = sow_clock_now_s() + seconds / 3;
+    do {
+        const double took = read_all(&job, threads);
         best = took < best ? took : best;
-    }
+    } while (sow_clock_now_s() < end);
     limits.read_all_gbytes_s = bytes / best * 1e-9;
     SOW_FREE(&job.x);
     *out = limits;

@@ -15,9 +15,9 @@ enum { BRAND_BYTES = 48 };
 static void read_brand(char brand[BRAND_BYTES + 1])
 {
 #if defined(__x86_64__)
-    unsigned word[BRAND_BYTES / sizeof(unsigned)] = {0};
+    unsigned word[3][4] = {0};
     for (unsigned i = 0; i < 3; i++)
-        (void)__get_cpuid(0x80000002 + i, &word[4 * i], &word[4 * i + 1], &word[4 * i + 2], &word[4 * i + 3]);
+        (void)__get_cpuid(0x80000002 + i, &word[i][0], &word[i][1], &word[i][2], &word[i][3]);
     memcpy(brand, word, BRAND_BYTES);
     for (size_t end = strlen(brand); end > 0 && brand[end - 1] == ' '; end--)
         brand[end - 1] = '\0';

@@ -7,11 +7,11 @@
 #include "la_impl.h"
 #include "vec.h"
 
-#define ISA_JOIN_(a, b) sow_##a##_##b
-#define ISA_JOIN(a, b)  ISA_JOIN_(a, b)
+#define ISA_PASTE(a, b) sow_##a##_##b
+#define ISA_JOIN(a, b)  ISA_PASTE(a, b)
 #define ISA_FN(name)    ISA_JOIN(name, SOW_ISA)
-#define ISA_NAME_(name) #name
-#define ISA_NAME(name)  ISA_NAME_(name)
+#define ISA_QUOTE(name) #name
+#define ISA_NAME(name)  ISA_QUOTE(name)
 
 /* linear_isa.c */
 void ISA_FN(linear)(const sow_linear_args *args);

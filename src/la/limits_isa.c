@@ -7,11 +7,11 @@ double ISA_FN(peak)(int64_t n, float *out)
 {
     enum { CHAINS = REGISTERS - 4 }; /* two constants and some room */
     vec sum[CHAINS], a = vec_set(0.999f), b = vec_set(0.001f);
-    UNROLL for (int i = 0; i < CHAINS; i++) sum[i] = vec_set((float)i);
+    UNROLL for (int64_t i = 0; i < CHAINS; i++) sum[i] = vec_set((float)i);
     for (int64_t k = 0; k < n; k++) {
-        UNROLL for (int i = 0; i < CHAINS; i++) sum[i] = vec_fma(sum[i], a, b);
+        UNROLL for (int64_t i = 0; i < CHAINS; i++) sum[i] = vec_fma(sum[i], a, b);
     }
-    for (int i = 0; i < CHAINS; i++)
+    for (int64_t i = 0; i < CHAINS; i++)
         vec_store(out + i * VL, sum[i]);
     return 2.0 * CHAINS * VL * (double)n;
 }
@@ -22,10 +22,10 @@ float ISA_FN(read)(int64_t n, const float *x)
     vec sum[VECS];
     float lane[VL], total = 0.0f;
     int64_t i = 0;
-    UNROLL for (int v = 0; v < VECS; v++) sum[v] = vec_set(0.0f);
+    UNROLL for (int64_t v = 0; v < VECS; v++) sum[v] = vec_set(0.0f);
     for (; i + STEP <= n; i += STEP) {
-        UNROLL for (int l = 0; l < STEP; l += LINE) __builtin_prefetch(x + i + l + AHEAD);
-        UNROLL for (int v = 0; v < VECS; v++) sum[v] = vec_add(sum[v], vec_load(x + i + v * VL));
+        UNROLL for (int64_t l = 0; l < STEP; l += LINE) __builtin_prefetch(x + i + l + AHEAD);
+        UNROLL for (int64_t v = 0; v < VECS; v++) sum[v] = vec_add(sum[v], vec_load(x + i + v * VL));
     }
     for (int v = 1; v < VECS; v++)
         sum[0] = vec_add(sum[0], sum[v]);

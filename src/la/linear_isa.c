@@ -38,35 +38,35 @@ typedef struct tile {
 
 /* The output where vector v of a tile starts that begins at output n: bf16 has one half of its vectors from each half
  * of the line. */
-INLINE int output_of(sow_type type, int vecs, int n, int v)
+INLINE int64_t output_of(sow_type type, int64_t vecs, int64_t n, int64_t v)
 {
     if (type != SOW_BF16)
         return n + v * VL;
     return v < vecs / 2 ? n / 2 + v * VL : SOW_PANEL / 2 + n / 2 + (v - vecs / 2) * VL;
 }
 
-INLINE void load_weights(sow_type type, int vecs, int n, const char *line, vec w[MAX_VECS])
+INLINE void load_weights(sow_type type, int64_t vecs, int64_t n, const char *line, vec w[MAX_VECS])
 {
-    UNROLL for (int v = 0; v < vecs; v++)
+    UNROLL for (int64_t v = 0; v < vecs; v++)
     {
         if (type == SOW_F32)
             w[v] = vec_load((const float *)(const void *)line + n + v * VL);
         else if (type == SOW_FP16)
             w[v] = vec_load_fp16((const uint16_t *)(const void *)line + n + v * VL);
         else if (v < vecs / 2) {
-            words pairs = words_load(line + (n / 2 + v * VL) * (int)sizeof(uint32_t));
+            words pairs = words_load(line + (n / 2 + v * VL) * (int64_t)sizeof(uint32_t));
             w[v] = vec_bf16_low(pairs);
             w[v + vecs / 2] = vec_bf16_high(pairs);
         }
     }
 }
 
-/* As a number, because the last lines reach behind the weights. */
-INLINE void prefetch_line(int rows, int64_t bytes, const char *line, uintptr_t ahead)
+/* The last lines reach behind the weights, where nothing is read. */
+INLINE void prefetch_line(int64_t rows, int64_t bytes, const char *line, int64_t ahead)
 {
     UNROLL for (int64_t i = 0; i < SOW_PANEL * bytes; i += 64)
     {
-        const void *at = (const void *)((uintptr_t)line + ahead + (uintptr_t)i);
+        const char *at = line + ahead + i;
         if (IS_FROM_MEMORY(rows, bytes))
             __builtin_prefetch(at, 0, 3);
         else
@@ -76,28 +76,28 @@ INLINE void prefetch_line(int rows, int64_t bytes, const char *line, uintptr_t a
 
 /* The arrays have constant sizes and every loop over them is unrolled: only then do both compilers keep them in
  * registers. */
-INLINE void multiply(int rows, int vecs, sow_type type, int64_t bytes, int n, tile t)
+INLINE void multiply(int64_t rows, int64_t vecs, sow_type type, int64_t bytes, int64_t n, tile t)
 {
     vec sum[MAX_ROWS][MAX_VECS], w[MAX_VECS];
-    const uintptr_t ahead = !t.prefetches ? 0 : IS_FROM_MEMORY(rows, bytes) ? NEAR : FAR; /* 0 costs nothing */
-    UNROLL for (int i = 0; i < rows; i++)
+    const int64_t ahead = !t.prefetches ? 0 : IS_FROM_MEMORY(rows, bytes) ? NEAR : FAR; /* 0 costs nothing */
+    UNROLL for (int64_t i = 0; i < rows; i++)
     {
-        UNROLL for (int v = 0; v < vecs; v++) sum[i][v] = vec_set(0.0f);
+        UNROLL for (int64_t v = 0; v < vecs; v++) sum[i][v] = vec_set(0.0f);
     }
     for (int64_t k = 0; k < t.k_size; k++, t.w += SOW_PANEL * bytes) {
         if (n == 0)
             prefetch_line(rows, bytes, t.w, ahead);
         load_weights(type, vecs, n, t.w, w);
-        UNROLL for (int i = 0; i < rows; i++)
+        UNROLL for (int64_t i = 0; i < rows; i++)
         {
             vec x = vec_set(t.x[i * t.ldx + k]);
-            UNROLL for (int v = 0; v < vecs; v++) sum[i][v] = vec_fma(x, w[v], sum[i][v]);
+            UNROLL for (int64_t v = 0; v < vecs; v++) sum[i][v] = vec_fma(x, w[v], sum[i][v]);
         }
     }
-    UNROLL for (int v = 0; v < vecs; v++)
+    UNROLL for (int64_t v = 0; v < vecs; v++)
     {
-        const int output = output_of(type, vecs, n, v);
-        UNROLL for (int i = 0; i < rows; i++)
+        const int64_t output = output_of(type, vecs, n, v);
+        UNROLL for (int64_t i = 0; i < rows; i++)
         {
             vec y = t.bias == NULL ? sum[i][v] : vec_add(sum[i][v], vec_load(t.bias + output));
             vec_store(t.y + i * t.ldy + output, y);
@@ -106,9 +106,10 @@ INLINE void multiply(int rows, int vecs, sow_type type, int64_t bytes, int n, ti
 }
 
 /* `rows` rows of one panel, by tiles of VECS(rows) vectors. */
-INLINE void multiply_panel(int rows, sow_type type, int64_t bytes, tile t)
+INLINE void multiply_panel(int64_t rows, sow_type type, int64_t bytes, tile t)
 {
-    UNROLL for (int n = 0; n < SOW_PANEL; n += VECS(rows) * VL) multiply(rows, VECS(rows), type, bytes, n, t);
+    UNROLL for (int64_t n = 0; n < SOW_PANEL; n += (int64_t)VECS(rows) * VL)
+        multiply(rows, VECS(rows), type, bytes, n, t);
 }
 
 #define ROWS_TO_6(X, ...)                                                                                              \

@@ -20,9 +20,9 @@
 enum {
     LANES = 16,
     WORDS = 4,
-    BITS = 128, /* of one call of Philox */
-    SLICE = 16, /* blocks on the stack */
-    LINE = 64,  /* bytes of a line of the cache */
+    BITS = 128,                   /* of one call of Philox */
+    SLICE = 16 * SOW_NOISE_BLOCK, /* elements on the stack */
+    LINE = 64,                    /* bytes of a line of the cache */
 };
 
 /* The words of counters first .. first + 15: word[j][i] is word j of counter first + i. */
@@ -100,12 +100,11 @@ INLINE void normal_pair(uint32_t a, uint32_t b, float *first, float *second)
     *second = from_bits(to_bits(r * cos_half_pi(z)) ^ (a << 31));
 }
 
-/* As a number, because the last blocks of a slice reach behind what is needed. */
+/* The last blocks of a slice reach behind what is needed, where nothing is read. */
 INLINE void prefetch_block(const float *soon, int64_t block)
 {
-    const uintptr_t at = (uintptr_t)soon + (uintptr_t)block * SOW_NOISE_BLOCK * sizeof *soon;
-    UNROLL for (uintptr_t i = 0; i < SOW_NOISE_BLOCK * sizeof *soon; i += LINE)
-        __builtin_prefetch((const void *)(at + i), 0, 2);
+    const char *at = (const char *)(soon + block * SOW_NOISE_BLOCK);
+    UNROLL for (size_t i = 0; i < SOW_NOISE_BLOCK * sizeof *soon; i += LINE) __builtin_prefetch(at + i, 0, 2);
 }
 
 static void gaussian(const sow_place *place, uint64_t first, int64_t n_blocks, const float *soon, float *out)
@@ -114,8 +113,8 @@ static void gaussian(const sow_place *place, uint64_t first, int64_t n_blocks, c
     for (int64_t block = 0; block < n_blocks; block++, out += SOW_NOISE_BLOCK) {
         prefetch_block(soon, block);
         draw(place, LANES * (first + (uint64_t)block), word);
-        for (int j = 0; j < WORDS; j += 2)
-            for (int i = 0; i < LANES; i++)
+        for (int64_t j = 0; j < WORDS; j += 2)
+            for (int64_t i = 0; i < LANES; i++)
                 normal_pair(word[j][i], word[j + 1][i], out + j * LANES + i, out + (j + 1) * LANES + i);
     }
 }
@@ -163,9 +162,9 @@ void ISA_FN(noise)(sow_noise_loop loop, sow_place place, uint64_t first, int64_t
 INLINE void add_noise(sow_noise_loop loop, const sow_place *place, uint64_t first, int64_t n, float factor,
                       const float *from, float *out)
 {
-    float noise[SLICE * SOW_NOISE_BLOCK];
-    for (int64_t i = 0; i < n; i += SLICE * SOW_NOISE_BLOCK) {
-        const int64_t count = n - i < SLICE * SOW_NOISE_BLOCK ? n - i : SLICE * SOW_NOISE_BLOCK;
+    float noise[SLICE];
+    for (int64_t i = 0; i < n; i += SLICE) {
+        const int64_t count = n - i < SLICE ? n - i : SLICE;
         const int64_t n_blocks = (count + SOW_NOISE_BLOCK - 1) / SOW_NOISE_BLOCK;
         loops[loop](place, (first + (uint64_t)i) / SOW_NOISE_BLOCK, n_blocks, from + i, noise);
         for (int64_t j = 0; j < count; j++)

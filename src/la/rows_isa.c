@@ -14,16 +14,16 @@ void ISA_FN(rms_norm)(int64_t n, const float *x, const float *w, float eps, floa
     float lane[SOW_LANES], tail[SOW_LANES] = {0};
     const int64_t whole = n / SOW_LANES * SOW_LANES;
     memcpy(tail, x + whole, (size_t)(n - whole) * sizeof *x);
-    UNROLL for (int v = 0; v < SOW_LANES / VL; v++) sum[v] = vec_set(0.0f);
+    UNROLL for (int64_t v = 0; v < SOW_LANES / VL; v++) sum[v] = vec_set(0.0f);
     for (int64_t i = 0; i < whole + SOW_LANES; i += SOW_LANES) {
         const float *from = i < whole ? x + i : tail; /* zeros add nothing */
-        UNROLL for (int v = 0; v < SOW_LANES / VL; v++)
+        UNROLL for (int64_t v = 0; v < SOW_LANES / VL; v++)
         {
             vec some = vec_load(from + v * VL);
             sum[v] = vec_fma(some, some, sum[v]);
         }
     }
-    UNROLL for (int v = 0; v < SOW_LANES / VL; v++) vec_store(lane + v * VL, sum[v]);
+    UNROLL for (int64_t v = 0; v < SOW_LANES / VL; v++) vec_store(lane + v * VL, sum[v]);
     const float inverse = 1.0f / __builtin_sqrtf(tree_sum(lane) / (float)n + eps);
     for (int64_t i = 0; i < n; i++)
         y[i] = x[i] * inverse * w[i];

@@ -44,7 +44,7 @@ enum { VL = 8, REGISTERS = 16 };
 #elif defined(VEC_NEON)
 enum { VL = 4, REGISTERS = 24 };
 #else
-enum { VL = 4, REGISTERS = 6 }; /* one row a tile: its emulated fma is long, and compilers take minutes to unroll more */
+enum { VL = 4, REGISTERS = 6 }; /* one row a tile: an emulated fma is long, compilers take minutes to unroll more */
 #endif
 
 #if defined(VEC_AVX512)
