@@ -19,8 +19,11 @@ static bool is_right(void)
     return keeps_results && keeps_arguments && is_nearest;
 }
 
+/* The calling thread first and outside: LLVM's OpenMP gives its threads the caller's mode and brings that back at the
+ * end. */
 void sow_kernels_set_rounding(void)
 {
+    (void)fesetenv(FE_DFL_ENV);
 #pragma omp parallel
     (void)fesetenv(FE_DFL_ENV);
 }
