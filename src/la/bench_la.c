@@ -16,7 +16,7 @@
 #include <omp.h>
 
 enum {
-    LEAST_RUNS = 3,
+    LEAST_SAMPLES = 3,
     DEFAULT_CACHE = 32 << 20,
     READ_N = 1 << 22, /* 16 MiB */
     MEMORY_ROWS = 4,  /* up to so many rows a layer lives from memory */
@@ -33,18 +33,27 @@ static double thread_seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Runs body(context, run) for `seconds` and returns the shortest time of one. */
+/* Runs body(context, run) for `seconds` and returns the shortest time of one, as the mean of a sample of a millisecond or
+ * more: this clock is a few microseconds coarse. */
 static double best_of(double seconds, void (*body)(void *context, int64_t run), void *context)
 {
+    const double sample_s = seconds < 0.01 ? seconds / 10 : 0.001;
     double best = 1e9, spent = 0.0;
-    for (int64_t run = 0; run < LEAST_RUNS || spent < seconds; run++) {
+    int64_t run = 0, batch = 1;
+    for (int n_samples = 0; n_samples < LEAST_SAMPLES || spent < seconds;) {
         const double start = thread_seconds();
-        body(context, run);
+        for (int64_t i = 0; i < batch; i++)
+            body(context, run++);
         const double took = thread_seconds() - start;
-        best = took < best ? took : best;
+        if (took < sample_s) {
+            batch *= 2;
+            continue;
+        }
+        best = took / (double)batch < best ? took / (double)batch : best;
         spent += took;
+        n_samples++;
     }
-    return best > 0.0 ? best : 1e-9;
+    return best;
 }
 
 /* The last-level cache that a core shares.  (sysconf adds up those of a whole package, which on some CPUs is ten times
