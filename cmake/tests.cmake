@@ -1,6 +1,5 @@
 # sow_tests(DIR): one ctest per DIR/{unit,contract,golden,mpi}/test_*.c.  The file's first lines say what it links
 # ("// NEEDS: layer..."), at how many ranks it runs ("// RANKS: 1 2 3 4"), and more labels ("// LABELS: long").
-find_library(CMOCKA_LIBRARY cmocka REQUIRED)
 
 function(sow_test_header file word out)
   file(STRINGS ${file} line LIMIT_COUNT 1 REGEX "^// ${word}: ")
@@ -10,6 +9,7 @@ function(sow_test_header file word out)
 endfunction()
 
 function(sow_tests dir)
+  find_library(CMOCKA_LIBRARY cmocka REQUIRED)
   file(GLOB files CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${dir}/*/test_*.c)
   foreach(file ${files})
     get_filename_component(target ${file} NAME_WE)
