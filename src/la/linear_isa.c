@@ -6,30 +6,23 @@
  *                 w: one panel, K-major                  Each k loads `vecs` vectors of weights once and uses them
  *              k  [o0 o1 ... o31]  <- 64 bytes           for all rows.  Lanes are outputs, so a lane is one chain over
  *            k+1  [o0 o1 ... o31]                        ascending k, whatever rows, vecs and VL are: the shape of the
- *                                                        tile is free, the bits are not.
- *
- * While the first rows go through a panel, weights are prefetched: at 8 rows half of the speed comes from that.  How
- * far ahead and how near to the core was measured: few rows want the speed of memory, many rows want it not to be in
- * their way. */
+ *                                                        tile is free, the bits are not. */
 #include "isa.h"
 
 /* The widest tile whose sums, weights and one x fit the registers: 14x2 for AVX-512, 6x2 for AVX2, 10x2 for NEON. */
 #define FITS(rows, vecs) ((vecs)*VL <= SOW_PANEL && ((rows) + 1) * (vecs) + 1 <= REGISTERS)
 #define VECS(rows)       (FITS(rows, 8) ? 8 : FITS(rows, 4) ? 4 : 2)
-enum {
-    MAX_ROWS = (REGISTERS - 1) / 2 - 1,
-    MAX_VECS = 8
-}; /* 14, 6, 10, plain 1: the list EACH_ROWS below goes as far */
+enum { MAX_ROWS = (REGISTERS - 1) / 2 - 1, MAX_VECS = 8 }; /* 14, 6, 10, plain 1: EACH_ROWS below goes as far */
 
-/* So few rows that memory is slower than the multiplications.  Bytes to prefetch ahead, then and else. */
-#define IS_FROM_MEMORY(rows, bytes) ((rows) < 2 * (bytes))
-enum { NEAR = 4096, FAR = 8192 };
+/* Bytes to prefetch ahead, and into which cache. */
+enum { NEAR = 4096, FAR = 8192, FIRST = 3, SECOND = 2 };
 
 static const int64_t bytes_of[SOW_N_TYPES] = {[SOW_FP16] = 2, [SOW_BF16] = 2, [SOW_F32] = 4};
 
 typedef struct tile {
     int64_t k_size, ldx, ldy;
-    bool prefetches;
+    int64_t ahead;          /* bytes to the next panel; 0: there is none */
+    int64_t index, n_tiles; /* of tiles that go through this panel */
     const float *x;
     const char *w; /* one panel */
     const float *bias;
@@ -61,16 +54,17 @@ INLINE void load_weights(sow_type type, int64_t vecs, int64_t n, const char *lin
     }
 }
 
-/* The last lines reach behind the weights, where nothing is read. */
-INLINE void prefetch_line(int64_t rows, int64_t bytes, const char *line, int64_t ahead)
+/* Where a tile has all outputs of a line, the first tile prefetches a little ahead of itself: into the first cache, if
+ * with so few rows memory is slower than the multiplications, else into the second.  Where it has some, the tiles take
+ * turns to prefetch the next panel's lines, so that memory is asked evenly. */
+INLINE void prefetch_line(int64_t bytes, int cache, const char *line)
 {
     UNROLL for (int64_t i = 0; i < SOW_PANEL * bytes; i += 64)
     {
-        const char *at = line + ahead + i;
-        if (IS_FROM_MEMORY(rows, bytes))
-            __builtin_prefetch(at, 0, 3);
+        if (cache == FIRST)
+            __builtin_prefetch(line + i, 0, FIRST);
         else
-            __builtin_prefetch(at, 0, 2);
+            __builtin_prefetch(line + i, 0, SECOND);
     }
 }
 
@@ -79,14 +73,21 @@ INLINE void prefetch_line(int64_t rows, int64_t bytes, const char *line, int64_t
 INLINE void multiply(int64_t rows, int64_t vecs, sow_type type, int64_t bytes, int64_t n, tile t)
 {
     vec sum[MAX_ROWS][MAX_VECS], w[MAX_VECS];
-    const int64_t ahead = !t.prefetches ? 0 : IS_FROM_MEMORY(rows, bytes) ? NEAR : FAR; /* 0 costs nothing */
+    const int64_t width = vecs * VL, every = t.n_tiles * (SOW_PANEL / width);
+    const int cache = rows < 2 * bytes ? FIRST : SECOND;
+    const int64_t distance = t.index > 0 ? 0 : cache == FIRST ? NEAR : FAR; /* 0 costs nothing */
+    int64_t wait = t.index + t.n_tiles * (n / width);
     UNROLL for (int64_t i = 0; i < rows; i++)
     {
         UNROLL for (int64_t v = 0; v < vecs; v++) sum[i][v] = vec_set(0.0f);
     }
     for (int64_t k = 0; k < t.k_size; k++, t.w += SOW_PANEL * bytes) {
-        if (n == 0)
-            prefetch_line(rows, bytes, t.w, ahead);
+        if (width == SOW_PANEL) {
+            prefetch_line(bytes, cache, t.w + distance);
+        } else if (wait-- == 0) {
+            prefetch_line(bytes, SECOND, t.w + t.ahead);
+            wait = every - 1;
+        }
         load_weights(type, vecs, n, t.w, w);
         UNROLL for (int64_t i = 0; i < rows; i++)
         {
@@ -119,7 +120,7 @@ INLINE void multiply_panel(int64_t rows, sow_type type, int64_t bytes, tile t)
 #define ROWS_11_TO_14(X, ...) X(11, __VA_ARGS__) X(12, __VA_ARGS__) X(13, __VA_ARGS__) X(14, __VA_ARGS__)
 #if defined(VEC_PLAIN)
 #define EACH_ROWS(X, ...) X(1, __VA_ARGS__)
-#elif defined(__AVX512VL__)
+#elif defined(VEC_AVX512)
 #define EACH_ROWS(X, ...) ROWS_TO_6(X, __VA_ARGS__) ROWS_7_TO_10(X, __VA_ARGS__) ROWS_11_TO_14(X, __VA_ARGS__)
 #elif defined(VEC_NEON)
 #define EACH_ROWS(X, ...) ROWS_TO_6(X, __VA_ARGS__) ROWS_7_TO_10(X, __VA_ARGS__)
@@ -142,15 +143,17 @@ static void (*const tiles[SOW_N_TYPES][MAX_ROWS + 1])(tile) = {EACH_TILE(TILE_EN
 void ISA_FN(linear)(const sow_linear_args *a)
 {
     const int64_t panel_bytes = SOW_PANEL * a->k_size * bytes_of[a->type];
+    const int64_t n_tiles = (a->m_size + MAX_ROWS - 1) / MAX_ROWS;
     const char *panel = a->w;
     for (int64_t n = 0; n < a->n_size; n += SOW_PANEL, panel += panel_bytes) {
-        int64_t n_tiles = (a->m_size + MAX_ROWS - 1) / MAX_ROWS;
-        for (int64_t m = 0, rows; m < a->m_size; m += rows, n_tiles--) {
-            rows = (a->m_size - m + n_tiles - 1) / n_tiles;
+        for (int64_t m = 0, rows, i = 0; m < a->m_size; m += rows, i++) {
+            rows = (a->m_size - m + n_tiles - i - 1) / (n_tiles - i);
             tiles[a->type][rows]((tile){.k_size = a->k_size,
                                         .ldx = a->ldx,
                                         .ldy = a->ldy,
-                                        .prefetches = m == 0,
+                                        .ahead = n + SOW_PANEL < a->n_size ? panel_bytes : 0,
+                                        .index = i,
+                                        .n_tiles = n_tiles,
                                         .x = a->x + m * a->ldx,
                                         .w = panel,
                                         .bias = a->bias == NULL ? NULL : a->bias + n,

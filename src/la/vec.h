@@ -21,7 +21,7 @@
 
 #if defined(SOW_PLAIN)
 #define VEC_PLAIN 1
-#elif defined(__AVX512F__) && defined(__AVX512VL__) && !defined(SOW_HALF_VECTORS)
+#elif defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
 #define VEC_AVX512 1
 #elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #define VEC_AVX2 1
@@ -36,11 +36,7 @@
 #if defined(VEC_AVX512)
 enum { VL = 16, REGISTERS = 32 };
 #elif defined(VEC_AVX2)
-#if defined(__AVX512VL__)
-enum { VL = 8, REGISTERS = 32 };
-#else
 enum { VL = 8, REGISTERS = 16 };
-#endif
 #elif defined(VEC_NEON)
 enum { VL = 4, REGISTERS = 24 };
 #else
