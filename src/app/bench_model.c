@@ -124,8 +124,8 @@ static void close_model(loaded *m)
     sow_layout_destroy(&m->layout);
 }
 
-/* Seconds: of this process's own CPU time where it is alone with one thread, so that another job on the machine does not
- * count; else elapsed. */
+/* Seconds: of this process's own CPU time where it is alone with one thread, so that another job on the machine does
+ * not count; else elapsed. */
 static double now_s(const loaded *m)
 {
     bool is_alone = sow_world_size(m->bench->app->world) == 1 && sow_la_threads(m->bench->la) == 1;
