@@ -33,8 +33,8 @@ static double thread_seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Runs body(context, run) for `seconds` and returns the shortest time of one, as the mean of a sample of a millisecond or
- * more: this clock is a few microseconds coarse. */
+/* Runs body(context, run) for `seconds` and returns the shortest time of one, as the mean of a sample of a millisecond
+ * or more: this clock is a few microseconds coarse. */
 static double best_of(double seconds, void (*body)(void *context, int64_t run), void *context)
 {
     const double sample_s = seconds < 0.01 ? seconds / 10 : 0.001;

@@ -33,9 +33,9 @@ static void draw_chunk(chunk *c, float *room)
         const int64_t first = (c->row + r) * k_size + c->column, offset = first % block;
         const int64_t n = is_whole ? c->n_rows * k_size : c->n_columns; /* elements of the slice */
         if (r == 0 || !is_whole) {
+            const int64_t begin = first / block, n_blocks = (offset + n + block - 1) / block;
             float *to = room + (is_whole ? 0 : r * (CHUNK + 2 * block));
-            ISA_FN(noise_blocks)
-            (a->loop, &a->place, (uint64_t)(first / block), (offset + n + block - 1) / block, a->theta + first, to);
+            ISA_FN(noise_blocks)(a->loop, &a->place, (uint64_t)begin, n_blocks, a->theta + first, to);
             c->noise[r] = to + offset;
         } else {
             c->noise[r] = c->noise[r - 1] + k_size;

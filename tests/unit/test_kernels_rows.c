@@ -218,8 +218,8 @@ static void test_exp_of_all_magnitudes_is_within_an_ulp(void **state)
 {
     (void)state;
     const sow_kernels *k = sow_kernels_at(0);
-    const double above = worst_error(k->exp, exp, 0, bits_of(88.7f), 1301);
-    const double below = worst_error(k->exp, exp, 0x80000000, bits_of(-103.9f), 1301);
+    const double above = worst_error(k->exp, exp, 0, bits_of(88.7f), 4001);
+    const double below = worst_error(k->exp, exp, 0x80000000, bits_of(-103.9f), 4001);
     print_message("exp: at most %.4f ulp above 0, %.4f below\n", above, below);
     assert_true(above > 0.4 && above <= 1.02 && below <= 1.02);
 }
@@ -228,8 +228,8 @@ static void test_log_of_all_magnitudes_is_within_an_ulp(void **state)
 {
     (void)state;
     const sow_kernels *k = sow_kernels_at(0);
-    const double all = worst_error(k->log, log, 1, bits_of(INFINITY), 1301);
-    const double near_one = worst_error(k->log, log, bits_of(0.9f), bits_of(1.1f), 13);
+    const double all = worst_error(k->log, log, 1, bits_of(INFINITY), 4001);
+    const double near_one = worst_error(k->log, log, bits_of(0.9f), bits_of(1.1f), 31);
     print_message("log: at most %.4f ulp, %.4f near 1\n", all, near_one);
     assert_true(all > 0.4 && all <= 1.0 && near_one <= 1.0);
 }
