@@ -30,8 +30,8 @@ sow_code sow_alloc(void **out, size_t n, size_t item_bytes)
     void *block = is_to_fail() ? NULL : aligned_alloc(alignment, bytes);
     if (block == NULL)
         return SOW_FAIL(SOW_ENOMEM, "no memory for %zu items of %zu bytes", n, item_bytes);
-    /* Reading weights through small pages reaches half of the memory's speed (Zen 4: 17 GB/s against 34).  A wish only: where it
-     * cannot be had nothing is lost. */
+    /* Reading weights through small pages reaches half of the memory's speed (Zen 4: 17 GB/s against 34).  A wish only:
+     * where it cannot be had nothing is lost. */
     if (bytes >= LARGE)
         (void)madvise(block, bytes, MADV_HUGEPAGE);
     memset(block, 0, bytes);
