@@ -3,6 +3,7 @@
 # One configuration and one seed give the same ledger and the same weights, byte for byte, however the run was laid out.
 #   tests/bits/run.sh quick    the axes one by one
 #   tests/bits/run.sh full     20 random combinations, clang, MPICH, a pretrained model
+#   tests/bits/run.sh smollm2  the pretrained model alone
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 # shellcheck source=tests/bits/lib.sh
@@ -115,5 +116,6 @@ full)
     other_builds
     pretrained
     ;;
+smollm2) pretrained ;;
 esac
 finish

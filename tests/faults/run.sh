@@ -3,6 +3,7 @@
 # A lost worker costs time, nothing else.  Under Open MPI with recovery a worker killed in any phase leaves ledger and weights as
 # they are without; where the whole job ends, --resume on another number of ranks gives the same bits.
 #   tests/faults/run.sh quick    a kill in each phase, one resume
+#   tests/faults/run.sh smollm2  the pretrained model alone
 #   tests/faults/run.sh full     stopped ranks, stragglers, kills from outside at random moments, a pretrained model
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
@@ -135,7 +136,7 @@ pretrained() {
         --set generate.max_new_tokens=8 --set run.checkpoint_every=0 --set es.unit_tokens_min=64 --set run.threads=1 --set run.deadline_s=10)
     rm -rf "$scratch/reference"
     reference
-    fault 2 1:decode:20:KILL decode
+    fault 2 1:decode:2:KILL decode
     fault 2 1:update:2:KILL update
 }
 
@@ -161,5 +162,6 @@ full)
     for i in $(seq 20); do random_job_kill $((1 + i % 3)) "0.$((RANDOM % 10))$((RANDOM % 10))" $((1 + (i + 1) % 3)); done
     pretrained
     ;;
+smollm2) pretrained ;;
 esac
 finish
