@@ -77,6 +77,12 @@ if step "build with gcc, warnings as errors" build build/test "${flags[@]}"; the
 fi
 
 if [ $is_full -eq 1 ]; then
+    # The points that are tests within the first step, each by its name.
+    step "4 models against recorded references" run_ctest build/test -R "golden\.golden_models|unit\.reference"
+    step "5 tokenizers and graders, case by case" run_ctest build/test -R "golden\.(tokenizer|grader)"
+    step "6 an update against its formula, noise" run_ctest build/test -R "unit\.(theta|noise_loops)|contract\.noise"
+    step "7 verify and export" run_ctest build/test -R "cli\.runs"
+    note "SKIP  9 speed: measured by sower bench, told in docs/PERFORMANCE.md, never asserted by a test"
     step "10 checks of the source" bash tools/check
     step "2 equal bits, the whole matrix" bash tests/bits/run.sh full
     step "2 equal digests on other compilers and processors" bash tests/portable/run.sh
