@@ -6,9 +6,9 @@
 
 packages_build="cmake ninja-build gcc libc6-dev pkg-config openmpi-bin libopenmpi-dev libopenblas-dev liblapacke-dev libyaml-dev
     libjansson-dev libxxhash-dev libpcre2-dev libutf8proc-dev"
-packages_test="$packages_build libcmocka-dev python3 git"
+packages_test="$packages_build libcmocka-dev python3 git procps"
 # shellcheck disable=SC2034 # used by the scripts that source this file
-packages_full="$packages_test clang clang-format clang-tidy libomp-dev mpich libmpich-dev valgrind codespell shellcheck yamllint
+packages_full="$packages_test clang clang-format clang-tidy libclang-rt-dev libomp-dev mpich libmpich-dev valgrind codespell shellcheck yamllint
     gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static"
 
 is_installed() {
