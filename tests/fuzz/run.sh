@@ -64,7 +64,7 @@ if [ ${#names[@]} = 0 ]; then
     done
 fi
 mkdir -p $build/findings $build/log
-if ! { cmake -S . -B $build -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug -DSOW_FUZZ=ON -DSOW_TESTS=OFF &&
+if ! { cmake -S . -B $build -G Ninja -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug -DSOW_FUZZ=ON -DSOW_TESTS=OFF &&
     cmake --build $build --parallel "$(nproc)" --target "${names[@]/#/fuzz_}"; } >$build/log/build.txt 2>&1; then
     echo "FAIL building the targets"
     tail -n 40 $build/log/build.txt
