@@ -207,3 +207,17 @@ void sow_text_spans_fold(text_spans *spans, text_behavior behavior, bool is_inve
     else if (behavior == TEXT_MERGED_WITH_NEXT)
         join_next(spans);
 }
+
+sow_code sow_text_matcher_replace(const text_matcher *matcher, const char *content, size_t content_bytes,
+                                  text_spans *spans, const char *text, size_t bytes, sow_words *out)
+{
+    SOW_TRY(sow_text_matcher_find(matcher, text, bytes, spans));
+    for (int64_t i = 0; i < spans->n; i++) {
+        text_span span = spans->spans[i];
+        if (span.is_match)
+            SOW_TRY(sow_words_add(out, content, content_bytes));
+        else
+            SOW_TRY(sow_words_add(out, text + span.start, span.end - span.start));
+    }
+    return SOW_OK;
+}

@@ -64,15 +64,7 @@ static sow_code apply_prepend(const text_normalizer_step *step, text_spans *span
 static sow_code apply_replace(const text_normalizer_step *step, text_spans *spans, const char *text, size_t bytes,
                               sow_words *out)
 {
-    SOW_TRY(sow_text_matcher_find(&step->matcher, text, bytes, spans));
-    for (int64_t i = 0; i < spans->n; i++) {
-        text_span span = spans->spans[i];
-        if (span.is_match)
-            SOW_TRY(sow_words_add(out, step->content, step->bytes));
-        else
-            SOW_TRY(sow_words_add(out, text + span.start, span.end - span.start));
-    }
-    return SOW_OK;
+    return sow_text_matcher_replace(&step->matcher, step->content, step->bytes, spans, text, bytes, out);
 }
 
 static const kind kinds[] = {

@@ -111,6 +111,9 @@ void sow_text_matcher_fini(text_matcher *matcher);
 /* Matches and what lies between, covering the text in order. */
 SOW_NODISCARD sow_code sow_text_matcher_find(const text_matcher *matcher, const char *text, size_t bytes,
                                              text_spans *out);
+/* Appends the text with `content` in the place of every match; `spans` is room. */
+SOW_NODISCARD sow_code sow_text_matcher_replace(const text_matcher *matcher, const char *content, size_t content_bytes,
+                                                text_spans *spans, const char *text, size_t bytes, sow_words *out);
 /* Joins and drops spans as the behavior asks; what stays are pieces. */
 void sow_text_spans_fold(text_spans *spans, text_behavior behavior, bool is_inverted);
 void sow_text_spans_fini(text_spans *spans);

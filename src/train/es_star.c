@@ -231,7 +231,7 @@ sow_code sow_root_step(sow_root *root, int64_t generation, sow_hash *digest, boo
     for (int node = 0; node < sow_world_n_nodes(run->world); node++)
         if (node != sow_world_node_of(run->world, 0))
             SOW_TRY(await_node(root, node, generation, own.digest));
-    root->now.delta2 = own.delta2;
+    root->now.delta2 = sow_theta_delta2(run->theta, generation);
     *digest = own.digest;
     return SOW_OK;
 }

@@ -49,9 +49,7 @@ sow_code sow_run_finish_node(sow_run *run, const sow_step *step, digest_message 
 {
     SOW_TRY(sow_theta_complete(run->theta, &run->plan, step));
     SOW_TRY(check_one_granule(run, step));
-    *out = (digest_message){.generation = step->generation,
-                            .digest = sow_theta_digest(run->theta, step->generation),
-                            .delta2 = sow_theta_delta2(run->theta, step->generation)};
+    *out = (digest_message){.generation = step->generation, .digest = sow_theta_digest(run->theta, step->generation)};
     *is_late = !sow_theta_is_newest(run->theta, step->generation);
     return SOW_OK;
 }

@@ -48,7 +48,6 @@ typedef struct lead_message {
 typedef struct digest_message {
     int64_t generation;
     sow_hash digest;
-    double delta2;
 } digest_message;
 
 typedef struct report_message {
