@@ -14,6 +14,7 @@ cd "$(dirname "$0")/../.." || exit 1
 openmpi_environment
 config=tests/bits/bits.yaml
 common=(--set run.threads=1 --set run.deadline_s=2)
+heavier=(--set run.steps=6 --set es.batch=400) # generations long enough to wake a rank within a given one
 longer=(--set run.steps=40 --set es.alpha=0.005 --set run.checkpoint_every=7)
 n_seen=0
 plain_mpirun=$MPIRUN
@@ -62,13 +63,13 @@ resume() { # FAULT RANKS RANKS-AFTER
 stopped() { # RANKS FAULT WAKE-AFTER-GENERATION
     local name=s$((++n_variants)) job pid
     local ledger=$scratch/$name/ledger.jsonl
-    MPIRUN=$recovering run_case "$name" "$1" "${common[@]}" --set run.steps=6 --set run.fault="$2" &
+    MPIRUN=$recovering run_case "$name" "$1" "${common[@]}" "${heavier[@]}" --set run.fault="$2" &
     job=$!
     while kill -0 $job 2>/dev/null; do
         if [ -e "$ledger" ] && [ "$(wc -l <"$ledger")" -gt "$3" ]; then
             for pid in $(pgrep -f "out $scratch/$name "); do kill -CONT "$pid" 2>/dev/null; done
         fi
-        sleep 0.1
+        sleep 0.01
     done
     wait $job
     [ "$(state_of "$name")" = "done" ] || fail "$2: state is '$(state_of "$name")': $(tail -n 3 "$scratch/$name.log")"
@@ -80,19 +81,20 @@ straggler_compared() {
     grep -lq "came again" "$scratch"/s*.log || fail "no straggler's duplicate was compared"
 }
 
-# Waits until the run in $scratch/NAME writes its ledger: from there on ranks may die.  (Before, MPI_Init of the others waits for
-# a rank that will not come; the watchdog ends the job.)
-await_ledger() { # NAME JOB
-    while kill -0 "$2" 2>/dev/null && [ ! -e "$scratch/$1/ledger.jsonl" ]; do sleep 0.01; done
+# Waits until the ledger of the run in $scratch/NAME holds its header and N generations: from there on ranks may die.  (Before,
+# MPI_Init of the others waits for a rank that will not come; the watchdog ends the job.)  Moments are counted in generations, not
+# in seconds, so that they lie inside the run on every machine.
+await_generation() { # NAME JOB N
+    while kill -0 "$2" 2>/dev/null && [ "$(wc -l 2>/dev/null <"$scratch/$1/ledger.jsonl" || echo 0)" -le "$3" ]; do sleep 0.003; done
 }
 
 # A worker killed from outside at a random moment.
-random_kill() { # RANKS DELAY
+random_kill() { # RANKS GENERATION
     local name=k$((++n_variants)) job pid victim=$((1 + RANDOM % ($1 - 1)))
     MPIRUN=$recovering run_case "$name" "$1" "${common[@]}" "${longer[@]}" &
     job=$!
-    await_ledger "$name" $job
-    sleep "$2"
+    await_generation "$name" $job "$2"
+    sleep "0.0$((RANDOM % 30))" # somewhere in a generation
     pid=$(pgrep -f "$SOWER_BIN run $config --out $scratch/$name " | while read -r p; do
         tr '\0' '\n' <"/proc/$p/environ" 2>/dev/null | grep -qx "OMPI_COMM_WORLD_RANK=$victim" && echo "$p"
     done | head -n 1)
@@ -101,27 +103,27 @@ random_kill() { # RANKS DELAY
     [ "$(state_of "$name")" = "done" ] || fail "random kill: state is '$(state_of "$name")': $(tail -n 3 "$scratch/$name.log")"
     same "$name" reference40
     grep -q "lost rank" "$scratch/$name.log" && n_seen=$((n_seen + 1))
-    echo "killed a worker of $1, $2 s after the start (${pid:-none}): $(grep -o 'lost rank.*' "$scratch/$name.log" | head -n 1)"
+    echo "killed a worker of $1 after generation $2 (${pid:-none}): $(grep -o 'lost rank.*' "$scratch/$name.log" | head -n 1)"
     rm -rf "${scratch:?}/$name"
 }
 
 # The whole job killed at a random moment, resumed on another number of ranks.
-random_job_kill() { # RANKS DELAY RANKS-AFTER
+random_job_kill() { # RANKS GENERATION RANKS-AFTER
     local name=j$((++n_variants)) job
     run_case "$name" "$1" "${common[@]}" "${longer[@]}" &
     job=$!
-    await_ledger "$name" $job
-    sleep "$2"
+    await_generation "$name" $job "$2"
+    sleep "0.0$((RANDOM % 30))" # somewhere in a generation
     pkill -KILL -f "out $scratch/$name " 2>/dev/null
     wait $job 2>/dev/null
     sleep 0.3
     if [ -d "$scratch/$name" ]; then
-        run_case "$name" "$3" "${common[@]}" "${longer[@]}" --resume || fail "job killed after $2 s: resume: $(tail -n 3 "$scratch/$name.log")"
+        run_case "$name" "$3" "${common[@]}" "${longer[@]}" --resume || fail "job killed after generation $2: resume: $(tail -n 3 "$scratch/$name.log")"
     else
         run_case "$name" "$3" "${common[@]}" "${longer[@]}" || fail "job killed before it began: $(tail -n 3 "$scratch/$name.log")"
     fi
     same "$name" reference40
-    echo "killed the job of $1 ranks after $2 s, resumed on $3"
+    echo "killed the job of $1 ranks after generation $2, resumed on $3"
     rm -rf "${scratch:?}/$name"
 }
 
@@ -148,7 +150,8 @@ quick)
     resume 0:checkpoint:1:KILL 2 1
     ;;
 full)
-    run_case reference6 1 "${common[@]}" --set run.steps=6
+    run_case reference6 1 "${common[@]}" "${heavier[@]}"
+    check_moves "$scratch/reference6/ledger.jsonl"
     stopped 3 1:update:1:STOP 3
     stopped 3 1:decode:3:STOP 2
     stopped 3 1:decode:3:STOP 2
@@ -157,9 +160,9 @@ full)
     run_case reference40 1 "${common[@]}" "${longer[@]}"
     check_moves "$scratch/reference40/ledger.jsonl"
     RANDOM=3
-    for i in $(seq 20); do random_kill $((3 + i % 2)) "0.$((RANDOM % 10))$((RANDOM % 10))"; done
+    for i in $(seq 20); do random_kill $((3 + i % 2)) $((RANDOM % 34)); done
     [ $n_seen -ge 15 ] || fail "only $n_seen of 20 kills hit a run at work"
-    for i in $(seq 20); do random_job_kill $((1 + i % 3)) "0.$((RANDOM % 10))$((RANDOM % 10))" $((1 + (i + 1) % 3)); done
+    for i in $(seq 20); do random_job_kill $((1 + i % 3)) $((RANDOM % 38)) $((1 + (i + 1) % 3)); done
     pretrained
     ;;
 smollm2) pretrained ;;
