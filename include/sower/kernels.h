@@ -95,6 +95,48 @@ typedef struct sow_apply_args {
     float *out;
 } sow_apply_args;
 
+/* ---- backward ---- */
+
+/* dw[n][k] = chain of fma(dy[t][n], x[t][k], dw[n][k]) over ascending t, going on from what dw holds, so that rows may
+ * come in any number of calls.  Row-major float32; ld*: distance of rows; any sizes. */
+typedef struct sow_outer_args {
+    int64_t t_size, n_size, k_size, ldy, ldx, ldw;
+    const float *dy, *x;
+    float *dw;
+} sow_outer_args;
+
+/* Packs the transpose of a 2-D tensor theta [n_size][k_size], rounded to `type` as sow_perturb_args does, as (part of)
+ * the weights of a linear layer with k_size outputs and inner_size inputs, of which this tensor fills inner_first ..
+ * inner_first + n_size - 1: then dx = dy W is `linear` with k_size and n_size changed over.  Outputs from k_size up to
+ * the next multiple of 32 are zero.  Panels first_panel .. first_panel + n_panels - 1 (of outputs) are made. */
+typedef struct sow_transpose_args {
+    sow_type type;
+    int64_t n_size, k_size, inner_size, inner_first, first_panel, n_panels;
+    const float *theta; /* the whole tensor */
+    void *w;            /* the whole packed tensor */
+} sow_transpose_args;
+
+/* One AdamW step of n elements (Loshchilov and Hutter 2019, arXiv 1711.05101, algorithm 2; order of operations as in
+ * PyTorch's AdamW), in float32, every operation rounded, none fused:
+ *     g = gradient * clip
+ *     w = theta * (1 - rate * decay), computed factor `keep`
+ *     m' = m + (g - m) * (1 - beta1);  v' = v * beta2 + (g * g) * (1 - beta2)
+ *     theta' = w - step_size * (m' / (sqrt(v') / root_correction + eps))
+ * then the anchor on theta' - base as sow_apply_args does, with `anchor_decay`. */
+typedef struct sow_adamw_args {
+    int64_t n;
+    float clip, keep, one_minus_beta1, beta2, one_minus_beta2, eps;
+    float step_size;       /* rate / (1 - beta1^t) */
+    float root_correction; /* sqrt(1 - beta2^t) */
+    sow_anchor anchor;
+    float anchor_decay;
+    const float *gradient, *theta, *base, *m, *v;
+    float *theta_out, *m_out, *v_out; /* not the inputs */
+} sow_adamw_args;
+
+/* Fixed point for exact sums of gradients: scale 2^48 (design, Numerics 8). */
+#define SOW_FIXED_SCALE 0x1p48
+
 typedef struct sow_kernels {
     const char *name; /* "avx512", "avx2", "neon", "plain" */
 
@@ -127,6 +169,17 @@ typedef struct sow_kernels {
     void (*apply)(const sow_apply_args *args);
     /* out[i] = fma(factor, noise[i], theta[i]); for 1-D tensors, which stay float32. */
     void (*perturb_f32)(sow_noise_loop loop, sow_place place, int64_t n, float factor, const float *theta, float *out);
+
+    void (*outer)(const sow_outer_args *args);
+    void (*transpose)(const sow_transpose_args *args);
+    void (*adamw)(const sow_adamw_args *args);
+    /* sums[i] += x[i] * 2^48, rounded to nearest even once.  Not 0 if an |x| is not below 2^15, is not finite, or a sum
+     * overflows (sums are then of no use). */
+    int (*add_fixed)(int64_t n, const float *x, int64_t *sums);
+    /* to[i] += from[i]; not 0 if a sum overflows. */
+    int (*add_int64)(int64_t n, const int64_t *from, int64_t *to);
+    /* out[i] = (float)((double)sums[i] * 2^-48). */
+    void (*from_fixed)(int64_t n, const int64_t *sums, float *out);
 
     /* Row-major float32 <-> 16 bits, round to nearest even (to fp16 above 65504: infinity). */
     void (*narrow)(sow_type type, int64_t n, const float *x, void *out);

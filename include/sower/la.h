@@ -30,6 +30,11 @@ void sow_la_linear(sow_la *la, const sow_linear_args *args);
 /* Perturb and pack a whole tensor (first_panel, n_panels are set inside), over threads. */
 void sow_la_perturb(sow_la *la, const sow_perturb_args *args);
 
+/* The same over threads for what the backward pass needs.  With backend openblas `outer` is cblas_sgemm. */
+void sow_la_outer(sow_la *la, const sow_outer_args *args);
+void sow_la_transpose(sow_la *la, const sow_transpose_args *args); /* first_panel, n_panels are set inside */
+int sow_la_add_fixed(sow_la *la, int64_t n, const float *x, int64_t *sums);
+
 /* Element (n, k) of a packed tensor as float32; a row n of k_size elements into out (the embedding of a token). */
 void sow_la_packed_row(sow_type type, int64_t k_size, const void *w, int64_t n, float *out);
 

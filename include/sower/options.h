@@ -89,8 +89,9 @@ sow_code sow_conf_reject(const sow_conf *conf, const char *key, const char *expe
  * SOW_FREE. */
 SOW_NODISCARD sow_code sow_conf_write(const sow_options *options, char **out_text);
 
-/* Calls `each` with every setting that determines the result, in the order of the table, and with no other: what a
- * ledger's header holds besides digests of model and data.  Paths, probes and evaluation are not among them.  The
+/* Calls `each` with every setting that determines the result under the options' method, in the order of the table, and
+ * with no other: what a ledger's header holds besides digests of model and data.  Paths, probes, evaluation and the
+ * sections of other methods are not among them.  The
  * values are those of `options`: what `auto` or 0 stands for is to be filled in before, if it matters.  A code of
  * `each` other than SOW_OK ends the loop and is returned. */
 typedef sow_code (*sow_conf_each)(void *context, const char *key, const char *value);

@@ -112,11 +112,22 @@ sow_code sow_conf_write(const sow_options *options, char **out_text)
     return rc;
 }
 
+/* Whether a section says something under a method: each method has its own, and the optimizer belongs to those with
+ * gradients. */
+static bool is_of_method(const char *section, const char *method)
+{
+    static const char *const methods[] = {"es", "grpo", "sft"};
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
+        if (strcmp(section, methods[i]) == 0)
+            return strcmp(method, section) == 0;
+    return strcmp(section, "adamw") != 0 || strcmp(method, "es") != 0;
+}
+
 sow_code sow_conf_result_settings(const sow_options *options, sow_conf_each each, void *context)
 {
     char value[SOW_TEXT];
     for (int i = 0; i < N_ROWS; i++)
-        if (!sow_conf_rows[i].is_free)
+        if (!sow_conf_rows[i].is_free && is_of_method(sow_conf_rows[i].section, options->method))
             SOW_TRY(each(context, sow_conf_rows[i].path, sow_conf_format(&sow_conf_rows[i], options, value)));
     return SOW_OK;
 }

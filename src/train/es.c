@@ -54,6 +54,8 @@ sow_code sow_es_check_names(const sow_conf *conf)
     const sow_options *o = sow_conf_options(conf);
     const char *names[MAX_NAMES];
     int64_t n = sow_noise_count();
+    if (strcmp(o->method, "es") != 0)
+        return SOW_FAIL(SOW_ECONF, "method: %s is not built yet, expected es", o->method);
     for (int64_t i = 0; i < n; i++)
         names[i] = sow_noise_at(i)->name;
     SOW_TRY(check_name(conf, "es.noise", names, n, sow_noise_find(o->es.noise) != NULL));
