@@ -34,9 +34,10 @@ typedef enum sow_finish { SOW_FINISH_EOS, SOW_FINISH_STOP, SOW_FINISH_LENGTH, SO
 /* A completion: new ids, the end token not among them (a stop string's tokens are; its text is cut by the caller). */
 typedef struct sow_completion {
     int32_t *ids;    /* borrowed from the engine, valid until its next call */
-    float *logprobs; /* [n], natural logarithm, at temperature 1; NULL unless asked */
+    float *logprobs; /* [n_sampled], natural logarithm, at temperature 1; NULL unless asked */
     int64_t n;
     int64_t n_sampled; /* with the end token: tokens computed */
+    int32_t end;       /* the end token, if finish is SOW_FINISH_EOS */
     sow_finish finish;
 } sow_completion;
 

@@ -172,9 +172,6 @@ static sow_code read_bool(const reading *r, bool *out)
     return READ_FAIL(r, "is neither true nor false");
 }
 
-/* Words of a value that a later version may know. */
-static const char *const later_methods[] = {"grpo", "sft"};
-
 static sow_code read_choice(const reading *r)
 {
     char copy[SOW_TEXT];
@@ -183,10 +180,6 @@ static sow_code read_choice(const reading *r)
     for (int i = 0; i < n; i++)
         if (strcmp(names[i], r->text) == 0)
             return SOW_OK;
-    if (strcmp(r->row->path, "method") == 0)
-        for (size_t i = 0; i < sizeof later_methods / sizeof later_methods[0]; i++)
-            if (strcmp(later_methods[i], r->text) == 0)
-                return READ_FAIL(r, "is a method of a later version and not in this build");
     char shown[SHOW_BYTES], expected[EXPECTED_BYTES];
     const char *near = sow_words_nearest(r->text, names, n);
     return CONF_FAIL(r->conf, r->mark, r->key, "%s is not a choice, expected %s%s%s%s",

@@ -165,12 +165,6 @@ static sow_code fail_twice(const reader *r, const char *key, conf_mark mark, int
     return CONF_FAIL(r->conf, mark, key, "the key is given twice (first in line %d), expected once", first_line);
 }
 
-/* Sections of methods that this build does not have. */
-static bool is_later_section(const char *name)
-{
-    return strcmp(name, "grpo") == 0 || strcmp(name, "sft") == 0 || strcmp(name, "adamw") == 0;
-}
-
 static sow_code fail_unknown(const reader *r, const char *section, const key_text *key)
 {
     char path[KEY_BYTES];
@@ -181,9 +175,6 @@ static sow_code fail_unknown(const reader *r, const char *section, const key_tex
         return CONF_FAIL(r->conf, key->mark, path, "the key is written with a dot, expected '%s: ...' under '%.*s:'",
                          key->text + dot + 1, dot, key->text);
     }
-    if (is_top && is_later_section(key->text))
-        return CONF_FAIL(r->conf, key->mark, path,
-                         "the section is of a later version and not in this build, expected a section of method es");
     const char *near = sow_conf_meant(strncmp(section, "probes", 6) == 0 ? "probes" : section, key->text);
     return CONF_FAIL(r->conf, key->mark, path, "the key is unknown, expected %s%s (see sower config)%s%s%s",
                      is_top ? "a section" : "a key of ", section, near == NULL ? "" : "; did you mean ",

@@ -96,10 +96,11 @@ static int32_t take_token(void *context, const sow_logit_row *row)
     const int32_t id = choose(g, row, completion->n);
     completion->n_sampled++;
     completion->finish = SOW_FINISH_EOS;
-    if (is_end(shape, id))
-        return -1;
+    completion->end = id;
     if (completion->logprobs != NULL)
         completion->logprobs[completion->n] = sow_engine_logprob(g->engine, row, id);
+    if (is_end(shape, id))
+        return -1;
     completion->ids[completion->n++] = id;
     completion->finish = SOW_FINISH_STOP;
     if (g->stop_bytes > 0 && finds_stop(g, row->item, id))

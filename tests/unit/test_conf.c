@@ -109,8 +109,8 @@ static void test_parse_when_key_is_unknown_then_nearest_is_named(void **state)
          "t.yaml:2: modle: the key is unknown, expected a section (see sower config); did you mean model?"},
         {"zzzzzzzz: 1\n", NULL, "t.yaml:1: zzzzzzzz: the key is unknown, expected a section (see sower config)"},
         {"es.sigma: 1\n", NULL, "t.yaml:1: es.sigma: the key is written with a dot, expected 'sigma: ...' under 'es:'"},
-        {"grpo: {kl: 1}\n", NULL,
-         "t.yaml:1: grpo: the section is of a later version and not in this build, expected a section of method es"},
+        {"grpoo: {kl: 1}\n", NULL,
+         "t.yaml:1: grpoo: the key is unknown, expected a section (see sower config); did you mean grpo?"},
         {"probes:\n- {task: calc, row: 5}\n", NULL,
          "t.yaml:2: probes[0].row: the key is unknown, expected a key of probes[0] (see sower config); did you mean "
          "rows?"},
@@ -160,8 +160,8 @@ static void test_parse_when_value_is_wrong_then_expected_is_named(void **state)
          "t.yaml:1: es.mirrored: maybe is neither true nor false, expected true or false"},
         {"es: {mirrored: 1}\n", NULL, "t.yaml:1: es.mirrored: 1 is neither true nor false, expected true or false"},
         {"es: {shaping: zscor}\n", NULL,
-         "t.yaml:1: es.shaping: zscor is not a choice, expected one of zscore, centered_rank, none; did you mean "
-         "zscore?"},
+         "t.yaml:1: es.shaping: zscor is not a choice, expected one of zscore, centered_rank, none, random; did "
+         "you mean zscore?"},
         {"es: {sigma: {a: 1}}\n", NULL,
          "t.yaml:1: es.sigma: a mapping is given, expected a number from 1.0e-12 to 1000"},
         {"es: {sigma: [1]}\n", NULL, "t.yaml:1: es.sigma: a list is given, expected a number from 1.0e-12 to 1000"},
@@ -175,9 +175,8 @@ static void test_parse_when_value_is_wrong_then_expected_is_named(void **state)
          "t.yaml:3: probes[1].rows: 0 is out of range, expected a whole number from 1 to 1000000000"},
         {"- 1\n", NULL, "t.yaml:1: document: a list is given, expected a mapping of sections"},
         {"just text\n", NULL, "t.yaml:1: document: a value is given, expected a mapping of sections"},
-        {"method: grpo\n", NULL,
-         "t.yaml:1: method: grpo is a method of a later version and not in this build, expected es"},
-        {"method: ess\n", NULL, "t.yaml:1: method: ess is not a choice, expected es; did you mean es?"},
+        {"method: ess\n", NULL,
+         "t.yaml:1: method: ess is not a choice, expected one of es, grpo, sft; did you mean es?"},
         {"run: {out: \"a\\0b\"}\n", NULL,
          "t.yaml:1: run.out: a\\x00b holds a NUL, expected a text of at most 511 bytes"},
         {"", "es.population=1", "--set: es.population: 1 is out of range, expected a whole number from 2 to 1048576"},

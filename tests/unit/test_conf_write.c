@@ -133,7 +133,9 @@ static void test_result_settings_when_listed_then_these_and_no_others(void **sta
     (void)state;
     static const char expected[] =
         "method=es\nmodel.dtype=auto\nrun.seed=1\nla.backend=exact\nes.population=30\nes.sigma=0.001\nes.alpha=0.0005\n"
-        "es.noise=gaussian\nes.mirrored=false\nes.tensors=*\nes.batch=0\nes.shaping=zscore\nes.anchor=none\n"
+        "es.noise=gaussian\nes.mirrored=false\nes.tensors=*\nes.batch=0\nes.shaping=zscore\nes.kl_beta=0\n"
+        "es.retention=0\nes.retention_tasks=calc,eval,rev,sort,count\nes.mask=none\nes.mask_density=0.1\nes.anchor="
+        "none\n"
         "es.anchor_lambda=0\ngenerate.max_new_tokens=0\ngenerate.chat=false\ngenerate.stop=\ntask.name=\ntask.form="
         "paper\n"
         "task.split=train\ntask.seed=1\ntask.rows=200\ntask.offset=0\ntask.template=\ntask.match=exact\ntask.numbers_"
