@@ -89,6 +89,13 @@ void sow_blas_linear(sow_blas *blas, const sow_kernels *kernels, const sow_linea
     }
 }
 
+void sow_blas_outer(const sow_outer_args *a)
+{
+    const blasint n = narrow_size(a->n_size), k = narrow_size(a->k_size), t = narrow_size(a->t_size);
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n, k, t, 1.0f, a->dy, narrow_size(a->ldy), a->x,
+                narrow_size(a->ldx), 1.0f, a->dw, narrow_size(a->ldw));
+}
+
 void sow_la_blas_linear(int64_t m, int64_t n, int64_t k, const float *x, const float *w, float *y)
 {
     const blasint rows = narrow_size(m), columns = narrow_size(n), inner = narrow_size(k);

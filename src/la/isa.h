@@ -48,4 +48,16 @@ void ISA_FN(apply)(const sow_apply_args *args);
 void ISA_FN(narrow)(sow_type type, int64_t n, const float *x, void *out);
 void ISA_FN(widen)(sow_type type, int64_t n, const void *x, float *out);
 
+/* outer_isa.c */
+void ISA_FN(outer)(const sow_outer_args *args);
+
+/* transpose_isa.c */
+void ISA_FN(transpose)(const sow_transpose_args *args);
+
+/* optimizer_isa.c */
+void ISA_FN(adamw)(const sow_adamw_args *args);
+int ISA_FN(add_fixed)(int64_t n, const float *x, int64_t *sums);
+int ISA_FN(add_int64)(int64_t n, const int64_t *from, int64_t *to);
+void ISA_FN(from_fixed)(int64_t n, const int64_t *sums, float *out);
+
 #endif

@@ -18,10 +18,12 @@
 
 enum {
     MAX_THREADS = 4096,
-    WORTH = 1 << 16,        /* multiply-adds below which a second thread costs more than it brings */
-    STEP = 1 << 27,         /* multiply-adds between two ticks: about 3 ms */
-    STEP_WEIGHTS = 1 << 21, /* weights perturbed between two ticks: about 2 ms */
-    LOAD_ROWS = 6,          /* reading a panel costs as much as computing so many rows */
+    WORTH = 1 << 16,         /* multiply-adds below which a second thread costs more than it brings */
+    STEP = 1 << 27,          /* multiply-adds between two ticks: about 3 ms */
+    STEP_WEIGHTS = 1 << 21,  /* weights perturbed between two ticks: about 2 ms */
+    STEP_ELEMENTS = 1 << 22, /* gradients added to sums between two ticks */
+    LOAD_ROWS = 6,           /* reading a panel costs as much as computing so many rows */
+    OUTER_ROWS = 256,        /* rows of dw between two ticks are a multiple: what outer_isa.c takes at a time */
 };
 
 struct sow_la {
@@ -177,4 +179,78 @@ void sow_la_perturb(sow_la *la, const sow_perturb_args *args)
                 sow_phase_tick();
         }
     }
+}
+
+/* Columns (as panels) and rows of dw, by one thread. */
+static void run_outer(const sow_la *la, const sow_outer_args *whole, part panels, part rows, bool ticks)
+{
+    const int64_t column = panels.first * SOW_PANEL, k_size = least(panels.end * SOW_PANEL, whole->k_size) - column;
+    const int64_t row_work = k_size * whole->t_size;
+    const int64_t step = ticks ? (STEP / row_work / OUTER_ROWS + 1) * OUTER_ROWS : rows.end - rows.first;
+    for (int64_t n = rows.first; n < rows.end; n += step) {
+        sow_outer_args some = *whole;
+        some.n_size = least(step, rows.end - n);
+        some.k_size = k_size;
+        some.dy += n;
+        some.x += column;
+        some.dw += n * whole->ldw + column;
+        la->kernels->outer(&some);
+        if (ticks)
+            sow_phase_tick();
+    }
+}
+
+void sow_la_outer(sow_la *la, const sow_outer_args *args)
+{
+    const int64_t n_panels = sow_la_padded(args->k_size) / SOW_PANEL, n_size = args->n_size;
+    if (n_panels < 1 || n_size < 1 || args->t_size < 1)
+        return;
+    if (la->blas != NULL) {
+        sow_blas_outer(args);
+        return;
+    }
+    const double work = (double)args->t_size * (double)n_size * (double)args->k_size;
+    if (la->threads == 1 || work < WORTH) {
+        run_outer(la, args, (part){0, n_panels}, (part){0, n_size}, work > STEP);
+        return;
+    }
+    const int64_t by_rows = row_parts(la->threads, n_panels, n_size);
+    const int64_t by_panels = least(la->threads / by_rows, n_panels);
+#pragma omp parallel for schedule(static, 1) num_threads(la->threads)
+    for (int64_t i = 0; i < by_rows * by_panels; i++)
+        run_outer(la, args, part_of(n_panels, by_panels, i % by_panels), part_of(n_size, by_rows, i / by_panels),
+                  omp_get_thread_num() == 0 && work > STEP);
+}
+
+void sow_la_transpose(sow_la *la, const sow_transpose_args *args)
+{
+    const int64_t n_panels = sow_la_padded(args->k_size) / SOW_PANEL, weights = SOW_PANEL * args->n_size;
+    const int64_t step = STEP_WEIGHTS / (weights > 0 ? weights : 1) + 1;
+#pragma omp parallel for schedule(static, 1) num_threads(la->threads) if (n_panels * weights > WORTH)
+    for (int64_t i = 0; i < la->threads; i++) {
+        const part mine = part_of(n_panels, la->threads, i);
+        for (int64_t p = mine.first; p < mine.end; p += step) {
+            sow_transpose_args some = *args;
+            some.first_panel = p;
+            some.n_panels = least(step, mine.end - p);
+            la->kernels->transpose(&some);
+            if (i == 0)
+                sow_phase_tick();
+        }
+    }
+}
+
+int sow_la_add_fixed(sow_la *la, int64_t n, const float *x, int64_t *sums)
+{
+    int wrong = 0;
+#pragma omp parallel for schedule(static, 1) num_threads(la->threads) if (n > WORTH) reduction(| : wrong)
+    for (int64_t i = 0; i < la->threads; i++) {
+        const part mine = part_of(n, la->threads, i);
+        for (int64_t first = mine.first; first < mine.end; first += STEP_ELEMENTS) {
+            wrong |= la->kernels->add_fixed(least(STEP_ELEMENTS, mine.end - first), x + first, sums + first);
+            if (i == 0)
+                sow_phase_tick();
+        }
+    }
+    return wrong;
 }

@@ -32,5 +32,6 @@ typedef struct sow_blas sow_blas;
 SOW_NODISCARD sow_code sow_blas_create(int threads, sow_blas **out);
 void sow_blas_destroy(sow_blas **blas);
 void sow_blas_linear(sow_blas *blas, const sow_kernels *kernels, const sow_linear_args *args);
+void sow_blas_outer(const sow_outer_args *args);
 
 #endif

@@ -119,6 +119,188 @@ static void test_perturb_on_any_threads_gives_the_same_bits(void **state)
     SOW_FREE(&first);
 }
 
+/* ---- the backward pass ---- */
+
+static int n_ticks;
+
+static void count_tick(void *context)
+{
+    (void)context;
+    n_ticks++;
+}
+
+typedef struct gradient {
+    int64_t t, n, k;
+    float *dy, *x, *dw;
+} gradient;
+
+static gradient make_gradient(int64_t t, int64_t n, int64_t k)
+{
+    gradient g = {.t = t, .n = n, .k = k};
+    CHECK_OK(SOW_ALLOC(&g.dy, t * n));
+    CHECK_OK(SOW_ALLOC(&g.x, t * k));
+    CHECK_OK(SOW_ALLOC(&g.dw, n * k));
+    fill_floats(1, 1.0f, t * n, g.dy);
+    fill_floats(2, 1.0f, t * k, g.x);
+    return g;
+}
+
+static void free_gradient(gradient *g)
+{
+    SOW_FREE(&g->dy);
+    SOW_FREE(&g->x);
+    SOW_FREE(&g->dw);
+}
+
+static void run_outer(sow_la *la, gradient *g)
+{
+    fill_floats(3, 1.0f, g->n * g->k, g->dw);
+    sow_la_outer(la, &(sow_outer_args){.t_size = g->t,
+                                       .n_size = g->n,
+                                       .k_size = g->k,
+                                       .ldy = g->n,
+                                       .ldx = g->k,
+                                       .ldw = g->k,
+                                       .dy = g->dy,
+                                       .x = g->x,
+                                       .dw = g->dw});
+}
+
+static void test_outer_on_any_threads_gives_the_same_bits(void **state)
+{
+    (void)state;
+    static const struct shape {
+        int64_t t, n, k;
+    } shapes[] = {{1, 3, 5}, {40, 2, 1000}, {300, 70, 33}, {16, 300, 20}, {200, 600, 70}, {600, 700, 400}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        gradient g = make_gradient(shapes[i].t, shapes[i].n, shapes[i].k);
+        float *first = NULL;
+        const size_t bytes = (size_t)(g.n * g.k) * sizeof *first;
+        CHECK_OK(SOW_ALLOC(&first, g.n * g.k));
+        for (int64_t threads = 1; threads <= 7; threads++) {
+            sow_la *la = create("exact", "auto", threads);
+            run_outer(la, &g);
+            if (threads == 1)
+                memcpy(first, g.dw, bytes);
+            assert_memory_equal(g.dw, first, bytes);
+            sow_la_destroy(&la);
+        }
+        SOW_FREE(&first);
+        free_gradient(&g);
+    }
+}
+
+static void test_outer_by_openblas_is_near_the_exact_one(void **state)
+{
+    (void)state;
+    gradient exact = make_gradient(150, 70, 100), by_blas = make_gradient(150, 70, 100);
+    sow_la *one = create("exact", "auto", 2), *other = create("openblas", "auto", 2);
+    run_outer(one, &exact);
+    run_outer(other, &by_blas);
+    /* sums of 150 products below 1: an error of 150 * 2^-24 each way is far above what rounding gives */
+    for (int64_t i = 0; i < exact.n * exact.k; i++)
+        CHECK_NEAR((double)by_blas.dw[i], (double)exact.dw[i], 2e-5);
+    sow_la_destroy(&one);
+    sow_la_destroy(&other);
+    free_gradient(&exact);
+    free_gradient(&by_blas);
+}
+
+static void test_outer_of_much_work_ticks(void **state)
+{
+    (void)state;
+    gradient g = make_gradient(256, 1200, 1024);
+    for (int64_t threads = 1; threads <= 2; threads++) {
+        sow_la *la = create("exact", "auto", threads);
+        n_ticks = 0;
+        sow_phase_install_tick(count_tick, NULL);
+        run_outer(la, &g);
+        sow_phase_install_tick(NULL, NULL);
+        assert_true(n_ticks >= 2 / threads && n_ticks < 100);
+        sow_la_destroy(&la);
+    }
+    free_gradient(&g);
+}
+
+/* dx = dy W by the transpose, packed on any threads, against sums over rows of W; OpenBLAS reads the same packing. */
+static void test_linear_of_the_transpose_is_the_gradient_of_the_input(void **state)
+{
+    (void)state;
+    enum { T = 9, N_SIZE = 300, K_SIZE = 570, PADDED = 576 };
+    float *theta = NULL, *dy = NULL, *dx = NULL, *want = NULL, *w = NULL;
+    CHECK_OK(SOW_ALLOC(&theta, N_SIZE * K_SIZE));
+    CHECK_OK(SOW_ALLOC(&dy, T * N_SIZE));
+    CHECK_OK(SOW_ALLOC(&dx, T * PADDED));
+    CHECK_OK(SOW_ALLOC(&want, T * PADDED));
+    CHECK_OK(SOW_ALLOC(&w, PADDED * N_SIZE));
+    fill_floats(1, 0.1f, N_SIZE * K_SIZE, theta);
+    fill_floats(2, 1.0f, T * N_SIZE, dy);
+    for (int64_t t = 0; t < T; t++)
+        for (int64_t n = 0; n < N_SIZE; n++)
+            for (int64_t k = 0; k < K_SIZE; k++)
+                want[t * PADDED + k] = fmaf(dy[t * N_SIZE + n], theta[n * K_SIZE + k], want[t * PADDED + k]);
+    for (int64_t threads = 1; threads <= 4; threads++) {
+        for (int by_blas = 0; by_blas < 2; by_blas++) {
+            sow_la *la = create(by_blas ? "openblas" : "exact", "auto", threads);
+            memset(w, 0xa5, (size_t)PADDED * N_SIZE * sizeof *w);
+            sow_la_transpose(
+                la,
+                &(sow_transpose_args){
+                    .type = SOW_F32, .n_size = N_SIZE, .k_size = K_SIZE, .inner_size = N_SIZE, .theta = theta, .w = w});
+            sow_la_linear(la, &(sow_linear_args){.type = SOW_F32,
+                                                 .m_size = T,
+                                                 .n_size = PADDED,
+                                                 .k_size = N_SIZE,
+                                                 .ldx = N_SIZE,
+                                                 .ldy = PADDED,
+                                                 .x = dy,
+                                                 .w = w,
+                                                 .y = dx});
+            if (!by_blas)
+                assert_memory_equal(dx, want, (size_t)T * PADDED * sizeof *dx);
+            for (int64_t i = 0; i < T * PADDED; i++)
+                CHECK_NEAR((double)dx[i], (double)want[i], 1e-5);
+            sow_la_destroy(&la);
+        }
+    }
+    SOW_FREE(&theta);
+    SOW_FREE(&dy);
+    SOW_FREE(&dx);
+    SOW_FREE(&want);
+    SOW_FREE(&w);
+}
+
+static void test_add_fixed_on_any_threads_gives_the_same_sums(void **state)
+{
+    (void)state;
+    enum { LENGTH = 200003 };
+    float *x = NULL;
+    int64_t *sums = NULL, *first = NULL;
+    CHECK_OK(SOW_ALLOC(&x, LENGTH));
+    CHECK_OK(SOW_ALLOC(&sums, LENGTH));
+    CHECK_OK(SOW_ALLOC(&first, LENGTH));
+    fill_floats(1, 1.0f, LENGTH, x);
+    for (int64_t threads = 1; threads <= 5; threads++) {
+        sow_la *la = create("exact", "auto", threads);
+        memset(sums, 0, LENGTH * sizeof *sums);
+        assert_int_equal(sow_la_add_fixed(la, LENGTH, x, sums), 0);
+        if (threads == 1)
+            memcpy(first, sums, LENGTH * sizeof *sums);
+        assert_memory_equal(sums, first, LENGTH * sizeof *sums);
+        for (int64_t i = 0; i < 5; i++) { /* wherever it is, a number that does not fit is seen */
+            const int64_t at = i * (LENGTH - 1) / 4;
+            const float was = x[at];
+            x[at] = NAN;
+            assert_true(sow_la_add_fixed(la, LENGTH, x, sums) != 0);
+            x[at] = was;
+        }
+        sow_la_destroy(&la);
+    }
+    SOW_FREE(&x);
+    SOW_FREE(&sums);
+    SOW_FREE(&first);
+}
+
 /* More than one block of K and of N; all types. */
 static void test_linear_by_openblas_is_near_the_exact_one(void **state)
 {
@@ -136,14 +318,6 @@ static void test_linear_by_openblas_is_near_the_exact_one(void **state)
         free_layer(&exact);
         free_layer(&by_blas);
     }
-}
-
-static int n_ticks;
-
-static void count_tick(void *context)
-{
-    (void)context;
-    n_ticks++;
 }
 
 static void test_linear_of_much_work_ticks(void **state)
@@ -305,6 +479,11 @@ int main(void)
         cmocka_unit_test(test_linear_on_any_threads_gives_the_same_bits),
         cmocka_unit_test(test_perturb_on_any_threads_gives_the_same_bits),
         cmocka_unit_test(test_linear_by_openblas_is_near_the_exact_one),
+        cmocka_unit_test(test_outer_on_any_threads_gives_the_same_bits),
+        cmocka_unit_test(test_outer_by_openblas_is_near_the_exact_one),
+        cmocka_unit_test(test_outer_of_much_work_ticks),
+        cmocka_unit_test(test_linear_of_the_transpose_is_the_gradient_of_the_input),
+        cmocka_unit_test(test_add_fixed_on_any_threads_gives_the_same_sums),
         cmocka_unit_test(test_linear_of_much_work_ticks),
         cmocka_unit_test(test_create_with_wrong_names_says_what_is_possible),
         cmocka_unit_test(test_create_when_memory_fails_leaves_nothing),
