@@ -49,6 +49,19 @@ done:
     return rc;
 }
 
+/* Options that are in the table and not in the program. */
+static sow_code check_built(const sow_conf *conf)
+{
+    const sow_options *o = sow_conf_options(conf);
+    if (o->es.kl_beta != 0)
+        return sow_conf_reject(conf, "es.kl_beta", "0: more is not built yet", NULL, 0);
+    if (o->es.retention != 0)
+        return sow_conf_reject(conf, "es.retention", "0: more is not built yet", NULL, 0);
+    if (strcmp(o->es.mask, "none") != 0)
+        return sow_conf_reject(conf, "es.mask", "none: the others are not built yet", NULL, 0);
+    return SOW_OK;
+}
+
 sow_code sow_es_check_names(const sow_conf *conf)
 {
     const sow_options *o = sow_conf_options(conf);
@@ -56,6 +69,7 @@ sow_code sow_es_check_names(const sow_conf *conf)
     int64_t n = sow_noise_count();
     if (strcmp(o->method, "es") != 0)
         return SOW_FAIL(SOW_ECONF, "method: %s is not built yet, expected es", o->method);
+    SOW_TRY(check_built(conf));
     for (int64_t i = 0; i < n; i++)
         names[i] = sow_noise_at(i)->name;
     SOW_TRY(check_name(conf, "es.noise", names, n, sow_noise_find(o->es.noise) != NULL));
