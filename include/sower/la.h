@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Linear algebra over threads: the kernels of one table, split over OpenMP threads, or OpenBLAS in their place.
  *
- * Needs: kernels, OpenMP, cblas (in src/la only).  Threads: call from the first thread; it splits.  Ranks: knows none.
- * Bits: with backend exact independent of the number of threads. */
+ * Needs: kernels, OpenMP; cblas and lapacke in src/la only.  Threads: call from the first thread; it splits.  Ranks:
+ * knows none.  Bits: with backend exact independent of the number of threads. */
 #ifndef SOWER_LA_H
 #define SOWER_LA_H
 
@@ -47,5 +47,10 @@ const char *sow_la_cpu_name(void);
 /* sgemm of OpenBLAS, as anchor of the bench and oracle of tests: y[m][n] = sum_k x[m][k] w[n][k], all row-major
  * float32. */
 void sow_la_blas_linear(int64_t m, int64_t n, int64_t k, const float *x, const float *w, float *y);
+
+/* Singular values of a [rows][cols], descending, into out [min(rows, cols)], by LAPACK in float64: good to a few 1e-16
+ * of the largest; no bits are promised.  Takes 8 bytes an element.  SOW_ENOMEM; SOW_ENUM if an element is not finite or
+ * LAPACK does not converge (out is then of no use). */
+SOW_NODISCARD sow_code sow_la_singular_values(int64_t rows, int64_t cols, const float *a, double *out);
 
 #endif
