@@ -37,6 +37,7 @@ typedef enum sow_stream {
     SOW_STREAM_INIT,   /* weights of a new model: tensor */
     SOW_STREAM_ROW,    /* a generated task's rows: row number */
     SOW_STREAM_TEST,
+    SOW_STREAM_SHAPING, /* weights of members that do not come from fitness: generation */
 } sow_stream;
 
 /* A place: `key` and the upper half of the counter; the lower half is the index. */

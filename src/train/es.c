@@ -260,16 +260,12 @@ static sow_code begin(start *s, sow_run *run)
     return sow_world_seal(world);
 }
 
-static int64_t count_flat(const sow_ledger *ledger, int64_t n)
+/* Of the first n generations: those that did not move theta. */
+static int64_t count_flat(const sow_shaping *shaping, const sow_ledger *ledger, int64_t n)
 {
     int64_t flat = 0;
-    for (int64_t g = 0; g < n; g++) {
-        const double *f = ledger->fitness + g * ledger->population;
-        int64_t i = 1;
-        while (i < ledger->population && f[i] == f[0])
-            i++;
-        flat += i == ledger->population;
-    }
+    for (int64_t g = 0; g < n; g++)
+        flat += !sow_shaping_moves(shaping, ledger->fitness + g * ledger->population, ledger->population);
     return flat;
 }
 
@@ -278,7 +274,7 @@ static sow_code make_root(start *s, sow_run *run, sow_root *root)
     *root = (sow_root){.run = run, .folder = s->folder, .ledger = s->writer, .started_s = sow_clock_now_s()};
     root->status.steps = run->options->run.steps;
     root->limit_s = run->options->run.max_hours * 3600;
-    root->n_flat = s->ledger == NULL ? 0 : count_flat(s->ledger, s->loaded);
+    root->n_flat = s->ledger == NULL ? 0 : count_flat(run->shaping, s->ledger, s->loaded);
     SOW_TRY(sow_tau_parse(run->options->measure.tau, &root->tau));
     SOW_TRY(SOW_ALLOC(&root->nodes, sow_world_n_nodes(run->world)));
     SOW_TRY(SOW_ALLOC(&root->reports, sow_world_size(run->world)));

@@ -194,8 +194,9 @@ static sow_anchor find_anchor(const char *name)
 sow_code sow_run_step(sow_run *run, int64_t generation, sow_step *out, bool *has_spread)
 {
     const sow_options *o = run->options;
-    SOW_TRY(sow_shaping_coefficients(run->shaping, o->es.alpha, run->fitness, o->es.population, run->coefficients,
-                                     has_spread));
+    const sow_population population = {
+        .fitness = run->fitness, .n = o->es.population, .seed = run->plan.seed, .generation = (uint32_t)generation};
+    SOW_TRY(sow_shaping_coefficients(run->shaping, o->es.alpha, &population, run->coefficients, has_spread));
     *out = (sow_step){.generation = generation,
                       .population = o->es.population,
                       .coefficients = *has_spread ? run->coefficients : NULL,

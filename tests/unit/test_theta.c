@@ -4,6 +4,8 @@
  * */
 #include "check.h"
 
+#include "sower/drift.h"
+#include "sower/shaping.h"
 #include "sower/theta.h"
 
 enum { POPULATION = 6, GENERATION = 3 };
@@ -188,6 +190,45 @@ static void test_step_without_spread_leaves_theta(void **state)
     end_with(&f);
 }
 
+static double n_selected(const fixture *f)
+{
+    double n = 0;
+    for (int64_t k = 0; k < f->layout->n_tensors; k++)
+        n += f->is_selected[k] ? (double)(f->layout->tensors[k].rows * f->layout->tensors[k].cols) : 0;
+    return n;
+}
+
+/* T steps by random shaping from the base: the distance from it. */
+static double walk(fixture *f, int64_t n_steps, double alpha)
+{
+    const double rewards[POPULATION] = {0};
+    for (int64_t g = GENERATION; g < GENERATION + n_steps; g++) {
+        bool has_spread = false;
+        const sow_population population = {
+            .fitness = rewards, .n = POPULATION, .seed = f->plan.seed, .generation = (uint32_t)g};
+        CHECK_OK(
+            sow_shaping_coefficients(sow_shaping_find("random"), alpha, &population, f->coefficients, &has_spread));
+        sow_step step = step_of(f, SOW_ANCHOR_NONE);
+        step.generation = g;
+        update(f, &step);
+    }
+    return sqrt(sow_theta_delta2(f->theta, GENERATION + n_steps - 1));
+}
+
+static void test_random_shaping_walks_by_the_law(void **state)
+{
+    (void)state;
+    for (int64_t i = 0; i < sow_noise_count(); i++) {
+        fixture f;
+        if (strcmp(sow_noise_at(i)->name, "shared-seed") == 0)
+            continue; /* the same noise in many tensors: the law holds in the mean only */
+        begin_with(&f, sow_noise_at(i)->name, SOW_GRANULE, 2);
+        double norm = walk(&f, 10, 0.02), law = sow_drift_law(0.02, n_selected(&f), 10, POPULATION);
+        CHECK_NEAR(norm, law, 0.02 * law);
+        end_with(&f);
+    }
+}
+
 static void test_changed_memory_is_found(void **state)
 {
     (void)state;
@@ -238,6 +279,7 @@ int main(void)
         cmocka_unit_test(test_digest_depends_on_neither_blocks_nor_threads),
         cmocka_unit_test(test_delta2_is_the_distance_from_the_base),
         cmocka_unit_test(test_step_without_spread_leaves_theta),
+        cmocka_unit_test(test_random_shaping_walks_by_the_law),
         cmocka_unit_test(test_changed_memory_is_found),
         cmocka_unit_test(test_update_to_infinity_names_the_tensor),
         cmocka_unit_test(test_read_of_an_old_generation_is_refused),
