@@ -11,17 +11,11 @@
 
 #include "sower/engine.h"
 
-/* Functions of this layer alone; the elementary functions are here for their test. */
-
 /* replica.c: the weights of a kind in a layer (-1: outside layers), NULL if the shape has none.  Weights of Q, K, V
  * lie one behind the other, as do GATE and UP, and their biases: each is one packed tensor of padded outputs. */
 const void *sow_replica_find(const sow_replica *replica, sow_tensor_kind kind, int64_t layer);
 
-/* rope.c: exp, log, sine and cosine in double by our own polynomials; the same bits with every libc. */
-double sow_rope_exp(double x);
-double sow_rope_log(double x);
-void sow_rope_sincos(double angle, double *sine, double *cosine);
-
+/* rope.c: rotation tables. */
 typedef struct sow_rope {
     int64_t half, n_positions, max_positions;
     double *frequency;    /* owned [half], radians per position */

@@ -1,41 +1,8 @@
 // NEEDS: nn la base
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Rotation tables: our own exp, log, sine and cosine against libm's, and Llama 3's stretching. */
+/* Rotation tables against libm's, and Llama 3's stretching. */
 #include "../../src/nn/nn_impl.h"
 #include "random_model.h"
-
-static void test_log_of_many_numbers_is_near_libm(void **state)
-{
-    (void)state;
-    double x = 1.0;
-    for (int i = 0; i < 93000; i++) {
-        CHECK_NEAR(sow_rope_log(x), log(x), 1e-14);
-        x *= 1.00037; /* to about 1e15 */
-    }
-    CHECK_NEAR(sow_rope_log(0.7), log(0.7), 1e-15);
-    assert_true(sow_rope_log(1.0) == 0.0);
-}
-
-static void test_exp_of_many_numbers_is_near_libm(void **state)
-{
-    (void)state;
-    for (int i = -10000; i <= 10000; i++)
-        CHECK_NEAR(sow_rope_exp(0.0035001 * i) / exp(0.0035001 * i), 1.0, 1e-15);
-    assert_true(sow_rope_exp(0.0) == 1.0);
-}
-
-static void test_sincos_of_angles_in_a_context_is_near_libm(void **state)
-{
-    (void)state;
-    double angle = 0.0;
-    for (int i = 0; i < 96000; i++) {
-        double s = 2.0, c = 2.0;
-        angle = angle * 1.0001 + 0.0137; /* to about 2e6 */
-        sow_rope_sincos(angle, &s, &c);
-        CHECK_NEAR(s, sin(angle), 1e-15);
-        CHECK_NEAR(c, cos(angle), 1e-15);
-    }
-}
 
 static void check_table(const sow_shape *shape)
 {
@@ -95,9 +62,6 @@ static void test_frequencies_of_llama_3_2_are_those_of_transformers(void **state
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_log_of_many_numbers_is_near_libm),
-        cmocka_unit_test(test_exp_of_many_numbers_is_near_libm),
-        cmocka_unit_test(test_sincos_of_angles_in_a_context_is_near_libm),
         cmocka_unit_test(test_tables_of_random_shapes_are_near_libm),
         cmocka_unit_test(test_frequencies_of_llama_3_2_are_those_of_transformers),
     };
