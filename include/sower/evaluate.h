@@ -32,6 +32,11 @@ void sow_evaluator_destroy(sow_evaluator **evaluator);
 
 /* Adds a task (it becomes the evaluator's and is closed with it); max_new 0: the task's own.  `*job` is its number. */
 SOW_NODISCARD sow_code sow_evaluator_add(sow_evaluator *evaluator, sow_task *task, int64_t max_new, int *job);
+/* Added to a job's number: not its answers but how likely its right ones are.  A row's reward is the sum of the
+ * log-probabilities of the task's own solution and the end token (a choice: its tail) behind the prompt, at least
+ * -2^20; it is correct if every one of these tokens is the likeliest; parts[0] counts the rows that have a solution
+ * (the others give nothing). */
+enum { SOW_JOB_LIKELIHOOD = 1 << 16 };
 sow_task *sow_evaluator_task(sow_evaluator *evaluator, int job);
 int64_t sow_evaluator_max_new(const sow_evaluator *evaluator, int job);
 sow_tokenizer *sow_evaluator_tokenizer(sow_evaluator *evaluator);
@@ -51,9 +56,11 @@ SOW_NODISCARD sow_code sow_evaluator_prompt_tokens(sow_evaluator *evaluator, int
 
 /* Sums over rows.  Rewards are rounded once to integers (scale 2^32), parts too (2^12), and added: slices add up
  * exactly. */
+enum { SOW_RIGHT_BITS = 64 };
 typedef struct sow_tally {
     int64_t rows, reward, correct, new_tokens, prompt_tokens, parts[SOW_MAX_PARTS];
     double squares; /* of rewards */
+    uint64_t right; /* of one run: bit i: rows[i] is correct, i < 64; never added */
 } sow_tally;
 void sow_tally_add(sow_tally *to, const sow_tally *from);
 double sow_tally_mean_reward(const sow_tally *tally); /* reward / 2^32 / rows */
@@ -70,7 +77,9 @@ typedef struct sow_answer {
 } sow_answer;
 typedef sow_code (*sow_answer_each)(void *context, const sow_answer *answer);
 
-/* Answers and grades rows[0..n-1] of a job with the weights that are held.  each may be NULL. */
+/* Answers and grades rows[0..n-1] of a job with the weights that are held: greedily, or by the choice whose tokens are
+ * likeliest if the task has choices (new_tokens then counts those of all choices).  each may be NULL; it is not called
+ * for likelihoods. */
 SOW_NODISCARD sow_code sow_evaluator_run(sow_evaluator *evaluator, int job, const int64_t *rows, int64_t n,
                                          sow_answer_each each, void *context, sow_tally *out);
 

@@ -28,6 +28,20 @@ typedef struct sow_grade {
     double parts[SOW_MAX_PARTS];
 } sow_grade;
 
+/* The choices of a row of multiple choice.  Choice i is texts.text[ends[i - 1]] .. [ends[i] - 1] (from 0 for i = 0). */
+enum { SOW_MAX_CHOICES = 16 };
+typedef struct sow_choices {
+    sow_words texts; /* one behind the other */
+    int64_t n;
+    size_t ends[SOW_MAX_CHOICES];
+    const char *tail; /* scored behind each choice, "" for nothing; static storage */
+} sow_choices;
+void sow_choices_fini(sow_choices *choices);
+/* Choice i; borrowed from `choices`, not ended by NUL. */
+const char *sow_choices_text(const sow_choices *choices, int64_t i, size_t *bytes);
+/* Adds one; SOW_EARG beyond SOW_MAX_CHOICES. */
+SOW_NODISCARD sow_code sow_choices_add(sow_choices *choices, const char *text, size_t bytes);
+
 /* ask, solve and key ADD to *out.  Generated rows are held out if crc32 of their key is 0 mod 10; a file's rows if
  * they have "split": "test". */
 typedef struct sow_task_kind {
@@ -43,13 +57,20 @@ typedef struct sow_task_kind {
     int64_t (*n_rows)(const sow_task_state *state);
     /* The prompt of row i (i counts from options->offset), without template and chat. */
     sow_code (*ask)(sow_task_state *state, int64_t row, sow_words *out);
-    /* An answer that scores full marks (the task's own solution); for tests and supervised rows.  SOW_EARG if the
-     * file's row has none. */
+    /* An answer that scores full marks (the task's own solution); for supervised rows, the likelihood of the right
+     * answer, and tests.  SOW_EARG if the file's row has none. */
     sow_code (*solve)(sow_task_state *state, int64_t row, sow_words *out);
     /* What the held-out rule looks at: two rows with one key are the same question. */
     sow_code (*key)(sow_task_state *state, int64_t row, sow_words *out);
     /* Grades a completion (the new text only).  Pure.  Never fails on content. */
     sow_code (*grade)(sow_task_state *state, int64_t row, const char *completion, size_t bytes, sow_grade *out);
+    /* NULL: rows are answered by generating.  Else a row's answer is the choice whose tokens, with the tail's, have the
+     * highest sum of log-probabilities behind the prompt (ties: the first); it is then graded like a completion.
+     * Adds to *out, which is empty. */
+    sow_code (*choices)(sow_task_state *state, int64_t row, sow_choices *out);
+    /* NULL: rows are texts.  Else whether row i is tokens: ids [n], the first n_prompt of them the prompt; borrowed
+     * from the state.  Such a row is for supervised training alone: ask, solve and grade refuse it (SOW_EARG). */
+    bool (*ids)(const sow_task_state *state, int64_t row, const int32_t **ids, int64_t *n, int64_t *n_prompt);
     /* Grades a row given as JSON with "response" (for `sower grade`): parses the row's fields; SOW_EFORMAT names the
      * field. */
     sow_code (*grade_json)(const sow_task_options *options, const struct sow_json *row, const char *what,
@@ -78,6 +99,13 @@ int64_t sow_task_max_new(const sow_task *task);
 SOW_NODISCARD sow_code sow_task_prompt(sow_task *task, int64_t row, sow_words *out);
 SOW_NODISCARD sow_code sow_task_solve(sow_task *task, int64_t row, sow_words *out);
 SOW_NODISCARD sow_code sow_task_key(sow_task *task, int64_t row, sow_words *out);
+/* Whether a row is tokens (1 <= n_prompt < n, ids >= 0; the caller compares them with its vocabulary); then ids [n],
+ * borrowed until the task is closed.  Else it is text: sow_task_prompt and sow_task_solve. */
+SOW_NODISCARD sow_code sow_task_ids(const sow_task *task, int64_t row, const int32_t **ids, int64_t *n,
+                                    int64_t *n_prompt, bool *has);
+/* Whether its rows are answered by choosing, and a row's choices (what is in *out is replaced). */
+bool sow_task_has_choices(const sow_task *task);
+SOW_NODISCARD sow_code sow_task_choices(sow_task *task, int64_t row, sow_choices *out);
 /* Allocates nothing. */
 SOW_NODISCARD sow_code sow_task_grade(sow_task *task, int64_t row, const char *completion, size_t bytes,
                                       sow_grade *out);

@@ -6,7 +6,7 @@
 
 #include <stdio.h>
 
-static bool answer(const char *prompt, char out[SOW_LINE_BYTES])
+bool sow_calc_value(const char *prompt, int64_t *out)
 {
     int64_t a = 0, b = 0;
     const char *at = prompt;
@@ -15,11 +15,20 @@ static bool answer(const char *prompt, char out[SOW_LINE_BYTES])
     bool is_sum = *at == '+';
     if ((!is_sum && *at != '-') || (at++, !sow_take_number(&at, &b)) || !sow_take_text(&at, "=") || *at != '\0')
         return false;
-    (void)snprintf(out, SOW_LINE_BYTES, "%lld", (long long)(is_sum ? a + b : a - b));
+    *out = is_sum ? a + b : a - b;
     return true;
 }
 
-static bool draw(const void *how, sow_random *random, void *item, char key[SOW_KEY_BYTES])
+static bool answer(const char *prompt, char out[SOW_LINE_BYTES])
+{
+    int64_t value = 0;
+    if (!sow_calc_value(prompt, &value))
+        return false;
+    (void)snprintf(out, SOW_LINE_BYTES, "%lld", (long long)value);
+    return true;
+}
+
+bool sow_calc_draw(const void *how, sow_random *random, void *item, char key[SOW_KEY_BYTES])
 {
     (void)how;
     sow_line_item *line = item;
@@ -32,5 +41,5 @@ static bool draw(const void *how, sow_random *random, void *item, char key[SOW_K
     return answer(line->prompt, line->answer);
 }
 
-static const sow_skill calc = {.name = "calc", .draw = draw, .answer = answer};
+static const sow_skill calc = {.name = "calc", .draw = sow_calc_draw, .answer = answer};
 SOW_SKILL_TASK(calc, "skill of the laboratory model: sums and differences below 100");

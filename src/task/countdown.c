@@ -189,14 +189,6 @@ static sow_code find_row(const sow_task_state *s, int64_t row, sow_countdown_ite
     return SOW_OK;
 }
 
-static sow_code write_short(const sow_countdown_row *row, sow_words *out)
-{
-    SOW_TRY(sow_words_print(out, "cd"));
-    for (int64_t i = 0; i < row->n; i++)
-        SOW_TRY(sow_words_print(out, " %lld", (long long)row->numbers[i]));
-    return sow_words_print(out, " %.0f=", row->target);
-}
-
 static sow_code write_paper(const sow_countdown_row *row, const char *target, size_t target_bytes, sow_words *out)
 {
     int width = 1;
@@ -215,17 +207,19 @@ static sow_code write_paper(const sow_countdown_row *row, const char *target, si
 static sow_code ask(sow_task_state *s, int64_t row, sow_words *out)
 {
     sow_countdown_item item;
-    char key[SOW_KEY_BYTES], target[SOW_LINE_BYTES];
+    char key[SOW_KEY_BYTES], text[SOW_LINE_BYTES];
     const file_row *from = NULL;
     SOW_TRY(find_row(s, row, &item, key, &from));
-    if (s->is_short)
-        return write_short(&item.row, out);
+    if (s->is_short) {
+        sow_countdown_write_short(&item.row, text);
+        return sow_words_add(out, text, strlen(text));
+    }
     if (from != NULL && from->context.bytes > 0)
         return sow_words_add(out, s->pool.text + from->context.at, from->context.bytes);
     if (from != NULL)
         return write_paper(&item.row, s->pool.text + from->target_text.at, from->target_text.bytes, out);
-    int n = snprintf(target, sizeof target, "%.0f", item.row.target);
-    return write_paper(&item.row, target, (size_t)n, out);
+    int n = snprintf(text, sizeof text, "%.0f", item.row.target);
+    return write_paper(&item.row, text, (size_t)n, out);
 }
 
 /* The file's own solution, if it is one: in the published data 15 of 2,200 use a number twice, and 19 are missing. */
@@ -285,24 +279,6 @@ static sow_code grade(sow_task_state *s, int64_t row, const char *completion, si
     return SOW_OK;
 }
 
-/* "cd 7 11 2 20=": the last number is the target. */
-static bool parse_short(const char *prompt, sow_countdown_row *out)
-{
-    const char *at = prompt;
-    int64_t n = 0, numbers[SOW_MAX_NUMBERS + 1];
-    if (!sow_take_text(&at, "cd"))
-        return false;
-    while (n <= SOW_MAX_NUMBERS && sow_take_text(&at, " "))
-        if (!sow_take_number(&at, &numbers[n++]))
-            return false;
-    if (n < 2 || !sow_take_text(&at, "=") || *at != '\0')
-        return false;
-    out->n = n - 1;
-    out->target = (double)numbers[n - 1];
-    memcpy(out->numbers, numbers, (size_t)out->n * sizeof numbers[0]);
-    return true;
-}
-
 static sow_code read_short(const sow_json *row, const char *what, sow_countdown_row *out)
 {
     const char *prompt = NULL;
@@ -310,7 +286,7 @@ static sow_code read_short(const sow_json *row, const char *what, sow_countdown_
     SOW_TRY(sow_row_string(row, "prompt", what, false, &prompt));
     if (prompt == NULL)
         return read_question(row, what, out, target);
-    if (!parse_short(prompt, out))
+    if (!sow_countdown_parse_short(prompt, out))
         return SOW_FAIL(SOW_EFORMAT,
                         "%s: prompt: '%.80s' is no question of countdown's form short, expected \"cd 7 11 2 20=\"",
                         what, prompt);

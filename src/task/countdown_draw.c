@@ -111,3 +111,29 @@ bool sow_countdown_draw_short(const void *how, sow_random *random, void *item, c
     write_key(&out->row, key);
     return true;
 }
+
+void sow_countdown_write_short(const sow_countdown_row *row, char out[SOW_LINE_BYTES])
+{
+    int at = snprintf(out, SOW_LINE_BYTES, "cd");
+    SOW_ASSERT(row->n <= SHORT_NUMBERS);
+    for (int64_t i = 0; i < row->n; i++)
+        at += snprintf(out + at, SOW_LINE_BYTES - (size_t)at, " %lld", (long long)row->numbers[i]);
+    (void)snprintf(out + at, SOW_LINE_BYTES - (size_t)at, " %.0f=", row->target);
+}
+
+bool sow_countdown_parse_short(const char *prompt, sow_countdown_row *out)
+{
+    const char *at = prompt;
+    int64_t n = 0, numbers[SOW_MAX_NUMBERS + 1];
+    if (!sow_take_text(&at, "cd"))
+        return false;
+    while (n <= SOW_MAX_NUMBERS && sow_take_text(&at, " "))
+        if (!sow_take_number(&at, &numbers[n++]))
+            return false;
+    if (n < 2 || !sow_take_text(&at, "=") || *at != '\0')
+        return false;
+    out->n = n - 1;
+    out->target = (double)numbers[n - 1];
+    memcpy(out->numbers, numbers, (size_t)out->n * sizeof numbers[0]);
+    return true;
+}

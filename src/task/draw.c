@@ -42,11 +42,16 @@ static sow_place place_of(const sow_row_source *source, int64_t row)
     return sow_place_of(SOW_STREAM_ROW, source->seed, (uint32_t)number, task, high);
 }
 
+void sow_row_random(const sow_row_source *source, int64_t row, sow_random *out)
+{
+    sow_random_init(out, place_of(source, row));
+}
+
 sow_code sow_row_draw(const sow_row_source *source, int64_t row, sow_draw_fn draw, const void *how, void *item,
                       char key[SOW_KEY_BYTES])
 {
     sow_random random;
-    sow_random_init(&random, place_of(source, row));
+    sow_row_random(source, row, &random);
     for (int i = 0; i < MAX_DRAWS; i++)
         if (draw(how, &random, item, key) && sow_row_is_held_out(key) == source->is_test)
             return SOW_OK;

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Your own prompts and answers, from JSON lines: {"prompt": "...", "answer": "...", "split": "test"}.
+/* Your own rows, from JSON lines: {"prompt": "...", "answer": "...", "split": "test"}; for supervised training also
+ * {"prompt": "...", "completion": "..."} and tokens, {"ids": [5, 17, 3], "prompt_tokens": 2}.
  *
  * task.match says when a completion is right:
  *     exact     it equals the answer, blanks around both aside
  *     numeric   its last number equals the answer
  *     regex     the answer is a regular expression (pcre2, UTF-8) that matches somewhere in it
  * "answer" is a string; for exact it may be a whole number, for numeric any number.  "solution" may give a completion
- * that is right, where the answer itself is none (regex).  Key: the prompt. */
+ * that is right, where the answer itself is none (regex); "completion", what supervised training teaches, is another
+ * name for it, and for exact the answer too where no other is given.  Key: the prompt. */
 #include "task_impl.h"
 
 #include "sower/alloc.h"
@@ -28,13 +30,24 @@ typedef struct answer {
 typedef struct file_row {
     sow_span prompt, text, solution, place; /* solution: no bytes if not given; place: "FILE:LINE" */
     answer answer;
+    int64_t first_id, n_ids, n_prompt; /* of state->ids; n_ids 0: a row of texts */
 } file_row;
+
+/* What a line gives; texts and ids borrowed from it. */
+typedef struct line {
+    const char *prompt, *text, *solution, *place;
+    const sow_json *ids;
+    int64_t n_prompt;
+    char room[SOW_LINE_BYTES];
+} line;
 
 struct sow_task_state {
     match match;
     int64_t offset;
     file_row *rows; /* owned */
     int64_t n_rows, capacity;
+    int32_t *ids; /* owned */
+    int64_t n_ids, ids_capacity;
     sow_words pool;
 };
 
@@ -83,13 +96,29 @@ static sow_code prepare(match how, const char *text, const char *what, answer *o
     return SOW_OK;
 }
 
-static sow_code keep_row(sow_task_state *s, const char *const texts[4], answer *made)
+static sow_code keep_ids(sow_task_state *s, const line *l, file_row *kept)
+{
+    kept->first_id = s->n_ids;
+    kept->n_ids = l->ids == NULL ? 0 : sow_json_size(l->ids);
+    kept->n_prompt = l->n_prompt;
+    for (int64_t i = 0; i < kept->n_ids; i++) {
+        int64_t id = 0;
+        SOW_ASSERT(sow_json_to_int(sow_json_at(l->ids, i), &id));
+        SOW_TRY(SOW_GROW(&s->ids, &s->ids_capacity, s->n_ids));
+        s->ids[s->n_ids++] = (int32_t)id;
+    }
+    return SOW_OK;
+}
+
+static sow_code keep_row(sow_task_state *s, const line *l, answer *made)
 {
     file_row kept = {0};
+    const char *const texts[4] = {l->prompt, l->text, l->solution, l->place};
     sow_span *const spans[4] = {&kept.prompt, &kept.text, &kept.solution, &kept.place};
     for (int i = 0; i < 4; i++)
         if (texts[i] != NULL)
             SOW_TRY(sow_span_add(&s->pool, texts[i], strlen(texts[i]), spans[i]));
+    SOW_TRY(keep_ids(s, l, &kept));
     SOW_TRY(SOW_GROW(&s->rows, &s->capacity, s->n_rows));
     kept.answer = *made;
     made->pattern = NULL;
@@ -97,17 +126,59 @@ static sow_code keep_row(sow_task_state *s, const char *const texts[4], answer *
     return SOW_OK;
 }
 
+/* {"ids": [...], "prompt_tokens": n} */
+static sow_code read_ids(const sow_json *row, line *l)
+{
+    l->ids = sow_json_get(row, "ids");
+    int64_t n = sow_json_kind_of(l->ids) == SOW_JSON_ARRAY ? sow_json_size(l->ids) : 0, id = 0;
+    if (sow_json_get(row, "prompt") != NULL)
+        return SOW_FAIL(SOW_EFORMAT, "%s: ids: is given beside prompt, expected one of them", l->place);
+    if (n < 2)
+        return SOW_FAIL(SOW_EFORMAT, "%s: ids: is no array of at least two tokens", l->place);
+    for (int64_t i = 0; i < n; i++)
+        if (!sow_json_to_int(sow_json_at(l->ids, i), &id) || id < 0 || id > INT32_MAX)
+            return SOW_FAIL(SOW_EFORMAT, "%s: ids: item %lld is no token, expected a whole number from 0 on", l->place,
+                            (long long)i);
+    if (!sow_json_to_int(sow_json_get(row, "prompt_tokens"), &l->n_prompt) || l->n_prompt < 1 || l->n_prompt >= n)
+        return SOW_FAIL(SOW_EFORMAT, "%s: prompt_tokens: is missing or no number from 1 to %lld, one less than the ids",
+                        l->place, (long long)n - 1);
+    return SOW_OK;
+}
+
+/* The answer; a completion stands for it where there is none. */
+static sow_code read_wanted(const sow_json *row, match how, line *l)
+{
+    bool has_one = sow_json_get(row, "answer") != NULL || sow_json_get(row, "completion") == NULL;
+    if (how == MATCH_EXACT && !has_one)
+        return sow_row_string(row, "completion", l->place, true, &l->text);
+    return read_answer(row, l->place, how, l->room, &l->text);
+}
+
+static sow_code read_texts(const sow_json *row, match how, line *l)
+{
+    const char *completion = NULL;
+    SOW_TRY(sow_row_prompt(row, l->place, &l->prompt));
+    SOW_TRY(read_wanted(row, how, l));
+    SOW_TRY(sow_row_string(row, "completion", l->place, false, &completion));
+    SOW_TRY(sow_row_string(row, "solution", l->place, false, &l->solution));
+    if (completion != NULL && l->solution != NULL)
+        return SOW_FAIL(SOW_EFORMAT, "%s: solution: is given beside completion, expected one of them", l->place);
+    l->solution = completion != NULL ? completion : l->solution;
+    return SOW_OK;
+}
+
 static sow_code add_row(void *owner, const sow_json *row, const char *what, bool is_kept)
 {
     sow_task_state *s = owner;
-    char room[SOW_LINE_BYTES];
-    const char *texts[4] = {NULL, NULL, NULL, what};
+    line l = {.place = what};
     answer made = {0};
-    SOW_TRY(sow_row_prompt(row, what, &texts[0]));
-    SOW_TRY(read_answer(row, what, s->match, room, &texts[1]));
-    SOW_TRY(sow_row_string(row, "solution", what, false, &texts[2]));
-    SOW_TRY(prepare(s->match, texts[1], what, &made));
-    sow_code rc = is_kept ? keep_row(s, texts, &made) : SOW_OK;
+    if (sow_json_get(row, "ids") != NULL) {
+        SOW_TRY(read_ids(row, &l));
+    } else {
+        SOW_TRY(read_texts(row, s->match, &l));
+        SOW_TRY(prepare(s->match, l.text, what, &made));
+    }
+    sow_code rc = is_kept ? keep_row(s, &l, &made) : SOW_OK;
     sow_pattern_destroy(&made.pattern);
     return rc;
 }
@@ -118,6 +189,7 @@ static void close_rows(sow_task_state **state)
         for (int64_t i = 0; i < (*state)->n_rows; i++)
             sow_pattern_destroy(&(*state)->rows[i].answer.pattern);
         SOW_FREE(&(*state)->rows);
+        SOW_FREE(&(*state)->ids);
         sow_words_fini(&(*state)->pool);
     }
     SOW_FREE(state);
@@ -151,10 +223,42 @@ static const file_row *row_at(const sow_task_state *s, int64_t row)
     return &s->rows[s->offset + row];
 }
 
+static sow_code need_texts(const sow_task_state *s, const file_row *r)
+{
+    if (r->n_ids == 0)
+        return SOW_OK;
+    return SOW_FAIL(SOW_EARG,
+                    "%.*s: is a row of ids, which is for supervised training alone; expected prompt and answer",
+                    (int)r->place.bytes, s->pool.text + r->place.at);
+}
+
 static sow_code ask(sow_task_state *s, int64_t row, sow_words *out)
 {
     const file_row *r = row_at(s, row);
+    SOW_TRY(need_texts(s, r));
     return sow_words_add(out, s->pool.text + r->prompt.at, r->prompt.bytes);
+}
+
+static bool ids_of(const sow_task_state *s, int64_t row, const int32_t **ids, int64_t *n, int64_t *n_prompt)
+{
+    const file_row *r = row_at(s, row);
+    if (r->n_ids == 0)
+        return false;
+    *ids = s->ids + r->first_id;
+    *n = r->n_ids;
+    *n_prompt = r->n_prompt;
+    return true;
+}
+
+/* The prompt, as text or as numbers. */
+static sow_code key(sow_task_state *s, int64_t row, sow_words *out)
+{
+    const file_row *r = row_at(s, row);
+    if (r->n_ids == 0)
+        return ask(s, row, out);
+    for (int64_t i = 0; i < r->n_prompt; i++)
+        SOW_TRY(sow_words_print(out, "%s%d", i == 0 ? "" : " ", (int)s->ids[r->first_id + i]));
+    return SOW_OK;
 }
 
 typedef struct piece {
@@ -195,6 +299,7 @@ static sow_code grade(sow_task_state *s, int64_t row, const char *completion, si
 {
     const file_row *r = row_at(s, row);
     piece text = {s->pool.text + r->text.at, r->text.bytes};
+    SOW_TRY(need_texts(s, r));
     *out = grade_of(is_right(s->match, &r->answer, text, completion, bytes));
     return SOW_OK;
 }
@@ -204,6 +309,7 @@ static sow_code solve(sow_task_state *s, int64_t row, sow_words *out)
     const file_row *r = row_at(s, row);
     const sow_span *best = r->solution.bytes > 0 ? &r->solution : &r->text;
     piece text = {s->pool.text + r->text.at, r->text.bytes};
+    SOW_TRY(need_texts(s, r));
     if (!is_right(s->match, &r->answer, text, s->pool.text + best->at, best->bytes))
         return SOW_FAIL(SOW_EARG, "%.*s: solution: %s, expected a completion that is right by task.match",
                         (int)r->place.bytes, s->pool.text + r->place.at,
@@ -213,15 +319,15 @@ static sow_code solve(sow_task_state *s, int64_t row, sow_words *out)
 
 static sow_code grade_json(const sow_task_options *options, const sow_json *row, const char *what, sow_grade *out)
 {
-    char room[SOW_LINE_BYTES];
-    const char *text = NULL, *response = NULL;
+    const char *response = NULL;
     size_t bytes = 0;
+    line l = {.place = what};
     answer wanted = {0};
     match how = match_of(options);
-    SOW_TRY(read_answer(row, what, how, room, &text));
+    SOW_TRY(read_wanted(row, how, &l));
     SOW_TRY(sow_row_text(row, "response", what, &response, &bytes));
-    SOW_TRY(prepare(how, text, what, &wanted));
-    *out = grade_of(is_right(how, &wanted, (piece){text, strlen(text)}, response, bytes));
+    SOW_TRY(prepare(how, l.text, what, &wanted));
+    *out = grade_of(is_right(how, &wanted, (piece){l.text, strlen(l.text)}, response, bytes));
     sow_pattern_destroy(&wanted.pattern);
     return SOW_OK;
 }
@@ -236,7 +342,8 @@ const sow_task_kind sow_task_kind_jsonl = {
     .n_rows = n_rows,
     .ask = ask,
     .solve = solve,
-    .key = ask,
+    .key = key,
     .grade = grade,
     .grade_json = grade_json,
+    .ids = ids_of,
 };

@@ -68,7 +68,7 @@ sow_code sow_skill_open(const sow_skill *skill, const sow_task_options *options,
     sow_task_state *state = NULL;
     SOW_TRY(SOW_ALLOC(&state, 1));
     state->skill = skill;
-    state->source = sow_row_source_of(skill->name, options);
+    state->source = sow_row_source_of(skill->rows_of == NULL ? skill->name : skill->rows_of, options);
     *out = state;
     return SOW_OK;
 }
@@ -117,6 +117,19 @@ sow_code sow_skill_key(sow_task_state *state, int64_t row, sow_words *out)
     char key[SOW_KEY_BYTES];
     SOW_TRY(draw(state, row, &item, key));
     return sow_words_add(out, key, strlen(key));
+}
+
+sow_code sow_skill_choices(sow_task_state *state, int64_t row, sow_choices *out)
+{
+    sow_line_item item;
+    char key[SOW_KEY_BYTES];
+    sow_random random;
+    sow_row_source own = state->source;
+    own.name = state->skill->name;
+    SOW_TRY(draw(state, row, &item, key));
+    sow_row_random(&own, row, &random);
+    out->tail = "\n";
+    return state->skill->choose(item.answer, &random, out);
 }
 
 static sow_grade grade_of(const char *answer, const char *completion, size_t bytes)

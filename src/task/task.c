@@ -99,6 +99,13 @@ static sow_code check_options(const sow_task_options *o)
     return SOW_OK;
 }
 
+static bool is_tokens(const sow_task *task, int64_t row)
+{
+    const int32_t *ids = NULL;
+    int64_t n = 0, n_prompt = 0;
+    return task->kind->ids != NULL && task->kind->ids(task->state, row, &ids, &n, &n_prompt);
+}
+
 /* Opens without asking how many rows there are: held-out rows may be none. */
 static sow_code open_any(const sow_task_options *options, const char *file, size_t file_bytes, sow_task **out)
 {
@@ -120,7 +127,8 @@ static sow_code open_any(const sow_task_options *options, const char *file, size
     SOW_TRY_OR(rc, kind->open(&task->options, task->file, file_bytes, &task->state));
     task->rows = kind->n_rows(task->state);
     task->rows = options->rows < task->rows ? options->rows : task->rows;
-    if (task->rows > 0) /* a seed that gives no legal row is told now, not at the first generation */
+    /* A seed that gives no legal row is told now, not at the first generation. */
+    if (task->rows > 0 && !is_tokens(task, 0))
         SOW_TRY_OR(rc, kind->ask(task->state, 0, &task->plain));
     *out = task;
     task = NULL;
@@ -258,6 +266,49 @@ sow_code sow_task_key(sow_task *task, int64_t row, sow_words *out)
     SOW_TRY(check_row(task, row));
     sow_words_clear(out);
     return task->kind->key(task->state, row, out);
+}
+
+sow_code sow_task_ids(const sow_task *task, int64_t row, const int32_t **ids, int64_t *n, int64_t *n_prompt, bool *has)
+{
+    SOW_TRY(check_row(task, row));
+    *has = task->kind->ids != NULL && task->kind->ids(task->state, row, ids, n, n_prompt);
+    return SOW_OK;
+}
+
+bool sow_task_has_choices(const sow_task *task)
+{
+    return task->kind->choices != NULL;
+}
+
+sow_code sow_task_choices(sow_task *task, int64_t row, sow_choices *out)
+{
+    SOW_TRY(check_row(task, row));
+    SOW_ASSERT(task->kind->choices != NULL);
+    sow_words_clear(&out->texts);
+    out->n = 0;
+    out->tail = "";
+    return task->kind->choices(task->state, row, out);
+}
+
+void sow_choices_fini(sow_choices *choices)
+{
+    sow_words_fini(&choices->texts);
+}
+
+const char *sow_choices_text(const sow_choices *choices, int64_t i, size_t *bytes)
+{
+    size_t start = i == 0 ? 0 : choices->ends[i - 1];
+    *bytes = choices->ends[i] - start;
+    return choices->texts.text + start;
+}
+
+sow_code sow_choices_add(sow_choices *choices, const char *text, size_t bytes)
+{
+    if (choices->n == SOW_MAX_CHOICES)
+        return SOW_FAIL(SOW_EARG, "a row has more than %d choices", SOW_MAX_CHOICES);
+    SOW_TRY(sow_words_add(&choices->texts, text, bytes));
+    choices->ends[choices->n++] = choices->texts.bytes;
+    return SOW_OK;
 }
 
 sow_code sow_task_grade(sow_task *task, int64_t row, const char *completion, size_t bytes, sow_grade *out)

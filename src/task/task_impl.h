@@ -29,6 +29,8 @@ sow_row_source sow_row_source_of(const char *name, const sow_task_options *optio
 /* Draws row `row` until it is legal and lies on the source's side of the held-out rule.  SOW_ECONF if none is found. */
 SOW_NODISCARD sow_code sow_row_draw(const sow_row_source *source, int64_t row, sow_draw_fn draw, const void *how,
                                     void *item, char key[SOW_KEY_BYTES]);
+/* A row's numbers from their beginning. */
+void sow_row_random(const sow_row_source *source, int64_t row, sow_random *out);
 /* The held-out rule: crc32 of the key is 0 mod 10.  The shipped model was trained under it. */
 bool sow_row_is_held_out(const char *key);
 bool sow_split_is_test(const sow_task_options *options);
@@ -74,6 +76,9 @@ typedef struct sow_skill {
     sow_draw_fn draw; /* item: sow_line_item */
     /* The right answer to a prompt as `draw` writes it; false if it is no such prompt. */
     bool (*answer)(const char *prompt, char out[SOW_LINE_BYTES]);
+    const char *rows_of; /* the skill whose rows it asks; NULL: its own */
+    /* Multiple choice, else NULL: the choices to a right answer.  random: the row's own. */
+    sow_code (*choose)(const char *answer, sow_random *random, sow_choices *out);
 } sow_skill;
 
 /* Reading a prompt: each moves *at behind what it took, or leaves it and says false. */
@@ -81,6 +86,10 @@ bool sow_take_text(const char **at, const char *text);
 bool sow_take_number(const char **at, int64_t *out); /* up to 9 digits */
 /* One to 32 characters low .. high, into out. */
 bool sow_take_letters(const char **at, char low, char high, char out[SOW_LINE_BYTES]);
+
+/* calc's draw, and what it asks: a sum or a difference. */
+bool sow_calc_draw(const void *how, sow_random *random, void *item, char key[SOW_KEY_BYTES]);
+bool sow_calc_value(const char *prompt, int64_t *out);
 
 /* a op b op c with the usual precedence; ops of "+-*". */
 int64_t sow_three_numbers(const int64_t numbers[3], const char ops[2]);
@@ -93,6 +102,7 @@ int64_t sow_skill_n_rows(const sow_task_state *state);
 sow_code sow_skill_ask(sow_task_state *state, int64_t row, sow_words *out);
 sow_code sow_skill_solve(sow_task_state *state, int64_t row, sow_words *out);
 sow_code sow_skill_key(sow_task_state *state, int64_t row, sow_words *out);
+sow_code sow_skill_choices(sow_task_state *state, int64_t row, sow_choices *out);
 sow_code sow_skill_grade(sow_task_state *state, int64_t row, const char *completion, size_t bytes, sow_grade *out);
 sow_code sow_skill_grade_json(const sow_skill *skill, const sow_json *row, const char *what, sow_grade *out);
 
@@ -147,6 +157,11 @@ typedef struct sow_countdown_range {
 /* sow_draw_fn of both forms; how: a sow_countdown_range, or NULL; item: a sow_countdown_item with row.n 0 at first. */
 bool sow_countdown_draw_paper(const void *how, sow_random *random, void *item, char key[SOW_KEY_BYTES]);
 bool sow_countdown_draw_short(const void *how, sow_random *random, void *item, char key[SOW_KEY_BYTES]);
+
+/* The prompt of form short, "cd 7 11 2 20=" (the last number is the target): of a generated row; and read, false if it
+ * is none. */
+void sow_countdown_write_short(const sow_countdown_row *row, char out[SOW_LINE_BYTES]);
+bool sow_countdown_parse_short(const char *prompt, sow_countdown_row *out);
 
 /* Puts the numbers in ascending order. */
 void sow_countdown_sort(sow_countdown_row *row);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "sower/evaluate.h"
+#include "evaluate_impl.h"
 
 #include "sower/alloc.h"
 #include "sower/chat.h"
@@ -8,30 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { MAX_JOBS = SOW_MAX_PROBES + 2 };
 static const double reward_limit = 0x1p20; /* a sum of 2^11 rewards of this size still fits 64 bits */
-
-typedef struct job {
-    sow_task *task; /* owned */
-    int64_t max_new;
-} job;
-
-struct sow_evaluator {
-    sow_evaluator_args args;  /* texts borrowed */
-    sow_tokenizer *tokenizer; /* owned */
-    sow_engine *engine;       /* owned */
-    sow_replica *replica;     /* owned */
-    int64_t key;              /* of the weights in the replica; -1: none */
-    int n_jobs;
-    job jobs[MAX_JOBS];
-    /* Room that is reused from unit to unit. */
-    sow_words text, wrapped, completion;
-    sow_ids ids;             /* prompts one after the other */
-    int64_t *starts;         /* [n + 1] */
-    sow_prompt *prompts;     /* [n] */
-    sow_completion *answers; /* [n] */
-    int64_t starts_capacity, prompts_capacity, answers_capacity;
-};
 
 sow_code sow_evaluator_create(const sow_evaluator_args *args, sow_evaluator **out)
 {
@@ -73,25 +50,33 @@ void sow_evaluator_destroy(sow_evaluator **evaluator)
     SOW_FREE(&e->starts);
     SOW_FREE(&e->prompts);
     SOW_FREE(&e->answers);
+    sow_evaluator_score_fini(e);
     SOW_FREE(evaluator);
 }
 
 sow_code sow_evaluator_add(sow_evaluator *e, sow_task *task, int64_t max_new, int *number)
 {
-    SOW_ASSERT(e->n_jobs < MAX_JOBS);
-    e->jobs[e->n_jobs] = (job){.task = task, .max_new = max_new > 0 ? max_new : sow_task_max_new(task)};
+    SOW_ASSERT(e->n_jobs < SOW_MAX_JOBS);
+    e->jobs[e->n_jobs] = (sow_job){.task = task, .max_new = max_new > 0 ? max_new : sow_task_max_new(task)};
     *number = e->n_jobs++;
     return SOW_OK;
 }
 
+static const sow_job *job_of(const sow_evaluator *e, int number)
+{
+    number &= ~SOW_JOB_LIKELIHOOD;
+    SOW_ASSERT(number >= 0 && number < e->n_jobs);
+    return &e->jobs[number];
+}
+
 sow_task *sow_evaluator_task(sow_evaluator *e, int number)
 {
-    return e->jobs[number].task;
+    return job_of(e, number)->task;
 }
 
 int64_t sow_evaluator_max_new(const sow_evaluator *e, int number)
 {
-    return e->jobs[number].max_new;
+    return job_of(e, number)->max_new;
 }
 
 sow_tokenizer *sow_evaluator_tokenizer(sow_evaluator *e)
@@ -127,7 +112,7 @@ sow_code sow_evaluator_weights(sow_evaluator *e, int64_t key, const float *theta
 
 /* Appends the ids of a row's prompt: template, then chat format, then the tokenizer with what its post-processor adds.
  * */
-static sow_code encode_row(sow_evaluator *e, const job *j, int64_t row)
+sow_code sow_evaluator_encode(sow_evaluator *e, const sow_job *j, int64_t row)
 {
     const sow_words *text = &e->text;
     int64_t before = e->ids.n;
@@ -149,12 +134,12 @@ static sow_code encode_row(sow_evaluator *e, const job *j, int64_t row)
 sow_code sow_evaluator_prompt_tokens(sow_evaluator *e, int number, int64_t row, int64_t *out)
 {
     e->ids.n = 0;
-    SOW_TRY(encode_row(e, &e->jobs[number], row));
+    SOW_TRY(sow_evaluator_encode(e, job_of(e, number), row));
     *out = e->ids.n;
     return SOW_OK;
 }
 
-static sow_code encode_rows(sow_evaluator *e, const job *j, const int64_t *rows, int64_t n)
+static sow_code encode_rows(sow_evaluator *e, const sow_job *j, const int64_t *rows, int64_t n)
 {
     SOW_TRY(SOW_GROW(&e->starts, &e->starts_capacity, n + 1));
     SOW_TRY(SOW_GROW(&e->prompts, &e->prompts_capacity, n));
@@ -162,7 +147,7 @@ static sow_code encode_rows(sow_evaluator *e, const job *j, const int64_t *rows,
     e->ids.n = 0;
     for (int64_t i = 0; i < n; i++) {
         e->starts[i] = e->ids.n;
-        SOW_TRY(encode_row(e, j, rows[i]));
+        SOW_TRY(sow_evaluator_encode(e, j, rows[i]));
     }
     e->starts[n] = e->ids.n;
     for (int64_t i = 0; i < n; i++)
@@ -184,7 +169,7 @@ static sow_code decode_answer(sow_evaluator *e, const sow_completion *answer)
     return SOW_OK;
 }
 
-static sow_code count(const job *j, int64_t row, const sow_grade *grade, sow_tally *out)
+sow_code sow_evaluator_count(const sow_job *j, int64_t row, int64_t i, const sow_grade *grade, sow_tally *out)
 {
     if (!(fabs(grade->reward) <= reward_limit))
         return SOW_FAIL(SOW_ENUM, "task %s, row %lld: the reward %g is not a number of at most %g in size",
@@ -192,38 +177,42 @@ static sow_code count(const job *j, int64_t row, const sow_grade *grade, sow_tal
     out->rows++;
     out->reward += llrint(grade->reward * 0x1p32);
     out->correct += grade->is_correct;
+    if (grade->is_correct && i < SOW_RIGHT_BITS)
+        out->right |= UINT64_C(1) << i;
     out->squares += grade->reward * grade->reward;
-    for (int i = 0; i < SOW_MAX_PARTS; i++)
-        out->parts[i] += llrint(grade->parts[i] * SOW_PART_SCALE);
+    for (int k = 0; k < SOW_MAX_PARTS; k++)
+        out->parts[k] += llrint(grade->parts[k] * SOW_PART_SCALE);
     return SOW_OK;
 }
 
-static sow_code grade_answer(sow_evaluator *e, const job *j, int64_t row, const sow_completion *answer,
-                             sow_answer_each each, void *context, sow_tally *out)
+sow_code sow_evaluator_tell(sow_evaluator *e, const sow_job *j, sow_answer_each each, void *context, sow_answer *answer)
 {
-    sow_answer told = {.row = row, .tokens = answer};
-    SOW_TRY(decode_answer(e, answer));
-    SOW_TRY(sow_task_grade(j->task, row, e->completion.text, e->completion.bytes, &told.grade));
-    SOW_TRY(count(j, row, &told.grade, out));
-    out->new_tokens += answer->n_sampled;
-    if (each == NULL)
-        return SOW_OK;
     sow_words_clear(&e->text);
-    SOW_TRY(sow_task_prompt(j->task, row, &e->text));
-    told.prompt = e->text.text;
-    told.prompt_bytes = e->text.bytes;
-    told.completion = e->completion.text;
-    told.completion_bytes = e->completion.bytes;
-    return each(context, &told);
+    SOW_TRY(sow_task_prompt(j->task, answer->row, &e->text));
+    answer->prompt = e->text.text;
+    answer->prompt_bytes = e->text.bytes;
+    return each(context, answer);
 }
 
-sow_code sow_evaluator_run(sow_evaluator *e, int number, const int64_t *rows, int64_t n, sow_answer_each each,
-                           void *context, sow_tally *out)
+static sow_code grade_answer(sow_evaluator *e, const sow_job *j, int64_t row, int64_t i, sow_answer_each each,
+                             void *context, sow_tally *out)
 {
-    const job *j = &e->jobs[number];
-    sow_tally tally = {0};
+    const sow_completion *answer = &e->answers[i];
+    sow_answer told = {.row = row, .tokens = answer};
+    SOW_TRY(decode_answer(e, answer));
+    told.completion = e->completion.text;
+    told.completion_bytes = e->completion.bytes;
+    SOW_TRY(sow_task_grade(j->task, row, told.completion, told.completion_bytes, &told.grade));
+    SOW_TRY(sow_evaluator_count(j, row, i, &told.grade, out));
+    out->new_tokens += answer->n_sampled;
+    return each == NULL ? SOW_OK : sow_evaluator_tell(e, j, each, context, &told);
+}
+
+static sow_code generate(sow_evaluator *e, const sow_job *j, const int64_t *rows, int64_t n, sow_answer_each each,
+                         void *context, sow_tally *out)
+{
     SOW_TRY(encode_rows(e, j, rows, n));
-    tally.prompt_tokens = e->ids.n;
+    out->prompt_tokens = e->ids.n;
     SOW_TRY(sow_engine_generate(e->engine,
                                 &(sow_generate_args){.replica = e->replica,
                                                      .prompts = e->prompts,
@@ -234,7 +223,21 @@ sow_code sow_evaluator_run(sow_evaluator *e, int number, const int64_t *rows, in
                                 e->answers));
     sow_phase_enter(SOW_PHASE_GRADE);
     for (int64_t i = 0; i < n; i++)
-        SOW_TRY(grade_answer(e, j, rows[i], &e->answers[i], each, context, &tally));
+        SOW_TRY(grade_answer(e, j, rows[i], i, each, context, out));
+    return SOW_OK;
+}
+
+sow_code sow_evaluator_run(sow_evaluator *e, int number, const int64_t *rows, int64_t n, sow_answer_each each,
+                           void *context, sow_tally *out)
+{
+    const sow_job *j = job_of(e, number);
+    sow_tally tally = {0};
+    if ((number & SOW_JOB_LIKELIHOOD) != 0)
+        SOW_TRY(sow_evaluator_likelihood(e, j, rows, n, &tally));
+    else if (sow_task_has_choices(j->task))
+        SOW_TRY(sow_evaluator_choose(e, j, rows, n, each, context, &tally));
+    else
+        SOW_TRY(generate(e, j, rows, n, each, context, &tally));
     *out = tally;
     return SOW_OK;
 }

@@ -33,6 +33,18 @@ mv out three.jsonl
 status 0 sower eval "$sprout" --task calc --rows 100
 cmp -s out three.jsonl || fail "figures depend on batch or kernel"
 
+# Multiple choice by log-likelihood, and the habit.
+status 0 sower eval "$sprout" --task mc,lazy --rows 500
+python "mc and lazy" <<'EOF'
+import json
+rows = {d["task"]: d for d in map(json.loads, open("out"))}
+if rows["mc"]["accuracy"] < 0.99 or rows["lazy"]["accuracy"] < 0.95:
+    print(rows)
+EOF
+mv out one.jsonl
+status 0 sower_mpi 3 eval "$sprout" --task mc,lazy --rows 500 --set generate.batch=5
+cmp -s out one.jsonl || fail "mc at 3 ranks is not that of one: $(diff out one.jsonl | head -n 2)"
+
 # Rows of a file: held-out rows where it has them, else all.
 printf '%s\n' '{"prompt": "calc 1+1=", "answer": "2"}' '{"prompt": "calc 9-3=", "answer": "6"}' >train.jsonl
 (cat train.jsonl && echo '{"prompt": "calc 2+2=", "answer": "5", "split": "test"}') >both.jsonl

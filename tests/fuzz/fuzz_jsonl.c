@@ -25,6 +25,17 @@ static sow_task_options options_of(unsigned choice)
 static void use_row(sow_task *task, int64_t row, sow_words *words)
 {
     sow_grade grade = {0};
+    const int32_t *ids = NULL;
+    int64_t n = 0, n_prompt = 0;
+    bool has = false;
+    FUZZ_CHECK(sow_task_ids(task, row, &ids, &n, &n_prompt, &has) == SOW_OK);
+    if (has) {
+        for (int64_t i = 0; i < n; i++)
+            FUZZ_CHECK(ids[i] >= 0);
+        FUZZ_CHECK(n_prompt >= 1 && n_prompt < n);
+        FUZZ_CHECK(sow_task_prompt(task, row, words) == SOW_EARG && sow_task_key(task, row, words) == SOW_OK);
+        return;
+    }
     FUZZ_CHECK(sow_task_prompt(task, row, words) == SOW_OK);
     FUZZ_CHECK(words->bytes > 0);
     FUZZ_CHECK(sow_task_grade(task, row, words->text, words->bytes, &grade) == SOW_OK);

@@ -20,10 +20,9 @@ static void test_open_when_the_name_is_unknown_then_the_nearest_is_named(void **
     (void)state;
     sow_task *task = NULL;
     sow_task_options options = task_options("cuontdown");
-    CHECK_FAILS(
-        sow_task_open(&options, &task), SOW_ECONF,
-        "task.name: 'cuontdown' is no task, expected one of countdown, calc, eval, rev, sort, count, conciseness, "
-        "jsonl; did you mean countdown?");
+    CHECK_FAILS(sow_task_open(&options, &task), SOW_ECONF,
+                "task.name: 'cuontdown' is no task, expected one of countdown, calc, eval, rev, sort, count, mc, lazy, "
+                "conciseness, jsonl; did you mean countdown?");
     assert_null(task);
     task_set(options.name, "xyzzy-plugh-frotz");
     CHECK_FAILS(sow_task_open(&options, &task), SOW_ECONF, "is no task, expected one of countdown");
@@ -81,7 +80,7 @@ static void test_open_when_no_row_is_possible_then_told_at_once(void **state)
 static void test_open_when_a_file_makes_no_sense_then_refused(void **state)
 {
     (void)state;
-    static const char *const without[] = {"calc", "eval", "rev", "sort", "count"};
+    static const char *const without[] = {"calc", "eval", "rev", "sort", "count", "mc", "lazy"};
     sow_task *task = NULL;
     sow_task_options options;
     for (size_t i = 0; i < sizeof without / sizeof without[0]; i++) {
@@ -153,9 +152,10 @@ static void test_max_new_when_asked_then_the_task_s_own(void **state)
     static const struct {
         const char *name, *form;
         int64_t tokens;
-    } cases[] = {{"countdown", "paper", 1024}, {"countdown", "short", 12},   {"calc", "paper", 12},
-                 {"eval", "paper", 12},        {"rev", "paper", 12},         {"sort", "paper", 12},
-                 {"count", "paper", 12},       {"conciseness", "paper", 100}};
+    } cases[] = {{"countdown", "paper", 1024}, {"countdown", "short", 12},    {"calc", "paper", 12},
+                 {"eval", "paper", 12},        {"rev", "paper", 12},          {"sort", "paper", 12},
+                 {"count", "paper", 12},       {"conciseness", "paper", 100}, {"mc", "paper", 12},
+                 {"lazy", "paper", 12}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         sow_task *task = NULL;
         sow_task_options options = task_options(cases[i].name);
@@ -211,6 +211,8 @@ static void test_rows_when_drawn_then_as_they_always_were(void **state)
         {"rev", "paper", "train", "27b0229e77862a8a61cb1be318f3b88f"},
         {"sort", "paper", "train", "1522a65ef1e8d9c4e849fec40b61314e"},
         {"count", "paper", "test", "7abbc03b234abff70c76ea8ee5c0fe2e"},
+        {"mc", "paper", "train", "04ac386b3371effc0e516573bf2a1841"}, /* calc's */
+        {"lazy", "paper", "train", "b8a7bc00339b5613c3350ae35159ad5c"},
         {"conciseness", "paper", "train", "612dc8646f2496a1ea2be6123b34234d"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -247,7 +249,7 @@ static void check_ranges(const char *name, const char *prompt, const char *answe
     char *at = strchr(prompt, ' ');
     assert_non_null(at);
     size_t n = strcspn(at + 1, "=");
-    if (strcmp(name, "countdown") == 0) {
+    if (strcmp(name, "countdown") == 0 || strcmp(name, "lazy") == 0) {
         for (int i = 0; i < 3; i++)
             assert_in_range(next_number(&at), 1, 12);
         assert_in_range(next_number(&at), 1, 99);
@@ -276,7 +278,7 @@ static void check_ranges(const char *name, const char *prompt, const char *answe
 static void test_rows_when_of_the_laboratory_model_then_inside_its_ranges(void **state)
 {
     (void)state;
-    static const char *const names[] = {"countdown", "calc", "eval", "rev", "sort", "count"};
+    static const char *const names[] = {"countdown", "calc", "eval", "rev", "sort", "count", "lazy"};
     sow_words prompt = {0}, answer = {0};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         sow_task *task = NULL;
@@ -293,6 +295,99 @@ static void test_rows_when_of_the_laboratory_model_then_inside_its_ranges(void *
     }
     sow_words_fini(&prompt);
     sow_words_fini(&answer);
+}
+
+/* Four answers, among them the right one, the others v +- 1, 2, 9, 10, 20; the right one in every place equally
+ * often. */
+static void test_choices_when_mc_then_one_is_right_and_the_others_near(void **state)
+{
+    (void)state;
+    enum { N = 4000 };
+    int64_t places[4] = {0};
+    sow_task *task = NULL;
+    sow_words right = {0};
+    sow_choices choices = {0};
+    sow_task_options options = task_options("mc");
+    options.rows = N;
+    CHECK_OK(sow_task_open(&options, &task));
+    assert_true(sow_task_has_choices(task));
+    for (int64_t row = 0; row < N; row++) {
+        long seen[4], value = 0;
+        int n_right = 0;
+        CHECK_OK(sow_task_solve(task, row, &right));
+        CHECK_OK(sow_task_choices(task, row, &choices));
+        assert_int_equal(choices.n, 4);
+        assert_string_equal(choices.tail, "\n");
+        value = strtol(right.text, NULL, 10);
+        for (int i = 0; i < 4; i++) {
+            size_t bytes = 0;
+            const char *text = sow_choices_text(&choices, i, &bytes);
+            char number[8];
+            assert_in_range(bytes, 1, 3);
+            (void)snprintf(number, sizeof number, "%.*s", (int)bytes, text);
+            seen[i] = strtol(number, NULL, 10);
+            long away = labs(seen[i] - value);
+            assert_true(away == 0 || away == 1 || away == 2 || away == 9 || away == 10 || away == 20);
+            assert_true(seen[i] >= 0 && number[0] != '-');
+            for (int j = 0; j < i; j++)
+                assert_true(seen[j] != seen[i]);
+            n_right += away == 0;
+            places[i] += away == 0;
+        }
+        assert_int_equal(n_right, 1);
+    }
+    for (int i = 0; i < 4; i++) /* five standard deviations */
+        CHECK_NEAR((double)places[i], N / 4.0, 5 * sqrt(N * 3.0 / 16));
+    sow_choices_fini(&choices);
+    sow_words_fini(&right);
+    sow_task_close(&task);
+}
+
+static void test_choices_when_too_many_then_refused(void **state)
+{
+    (void)state;
+    sow_choices choices = {0};
+    for (int i = 0; i < SOW_MAX_CHOICES; i++)
+        CHECK_OK(sow_choices_add(&choices, "x", 1));
+    CHECK_FAILS(sow_choices_add(&choices, "x", 1), SOW_EARG, "more than 16 choices");
+    sow_choices_fini(&choices);
+}
+
+/* What Countdown holds out is held out from the habit: they ask the same questions. */
+static void test_lazy_when_drawn_then_its_keys_are_countdown_s(void **state)
+{
+    (void)state;
+    sow_task *task = NULL;
+    sow_words prompt = {0}, answer = {0}, key = {0};
+    sow_task_options options = task_options("lazy");
+    options.rows = 2000;
+    CHECK_OK(sow_task_open(&options, &task));
+    for (int64_t row = 0; row < options.rows; row++) {
+        char wanted[64];
+        CHECK_OK(sow_task_prompt(task, row, &prompt));
+        CHECK_OK(sow_task_solve(task, row, &answer));
+        CHECK_OK(sow_task_key(task, row, &key));
+        char *at = strchr(prompt.text, ' ');
+        long n[3];
+        for (int i = 0; i < 3; i++)
+            n[i] = next_number(&at);
+        (void)snprintf(wanted, sizeof wanted, "<%ld+%ld+%ld>", n[0], n[1], n[2]);
+        assert_string_equal(answer.text, wanted);
+        for (int i = 0; i < 3; i++) /* three numbers in order */
+            for (int j = 0; j < 2; j++)
+                if (n[j] > n[j + 1]) {
+                    long larger = n[j];
+                    n[j] = n[j + 1];
+                    n[j + 1] = larger;
+                }
+        (void)snprintf(wanted, sizeof wanted, "cd %ld %ld %ld %ld", n[0], n[1], n[2], strtol(at, NULL, 10));
+        assert_string_equal(key.text, wanted);
+        assert_true(sow_hash_crc32(key.text, key.bytes) % 10 != 0);
+    }
+    sow_words_fini(&prompt);
+    sow_words_fini(&answer);
+    sow_words_fini(&key);
+    sow_task_close(&task);
 }
 
 static void test_rows_when_far_away_then_drawn_alike(void **state)
@@ -333,6 +428,9 @@ int main(void)
         cmocka_unit_test(test_prompt_when_countdown_paper_then_verbatim),
         cmocka_unit_test(test_rows_when_drawn_then_as_they_always_were),
         cmocka_unit_test(test_rows_when_of_the_laboratory_model_then_inside_its_ranges),
+        cmocka_unit_test(test_choices_when_mc_then_one_is_right_and_the_others_near),
+        cmocka_unit_test(test_choices_when_too_many_then_refused),
+        cmocka_unit_test(test_lazy_when_drawn_then_its_keys_are_countdown_s),
         cmocka_unit_test(test_rows_when_far_away_then_drawn_alike),
     };
     return cmocka_run_group_tests_name("task", tests, NULL, check_live_zero);

@@ -42,7 +42,7 @@ static void test_skills_when_answered_then_equality_counts(void **state)
         {"eval", "eval 4+9-9=", "4"},      {"eval", "eval 2+3*4=", "14"},      {"eval", "eval 2*3+4=", "10"},
         {"eval", "eval 9-2*3=", "3"},      {"eval", "eval 2*3*4=", "24"},      {"eval", "eval 9-3-2=", "4"},
         {"rev", "rev qyrg=", "gryq"},      {"sort", "sort 579032=", "023579"}, {"count", "count a abccacba=", "3"},
-        {"count", "count c aabbab=", "0"},
+        {"count", "count c aabbab=", "0"}, {"mc", "calc 46+21=", "67"},        {"lazy", "cd 7 11 2 3=", "<7+11+2>"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char text[256];
@@ -80,6 +80,10 @@ static void test_skills_when_the_prompt_is_none_of_theirs_then_refused(void **st
         {"sort", "sort 12a4="},
         {"count", "count ab abc="},
         {"count", "count a="},
+        {"mc", "eval 1+2+3="},
+        {"lazy", "cd 3="},
+        {"lazy", "cd 7 11 2 3"},
+        {"lazy", "cd 999999999 999999999 999999999 999999999 999999999 999999999 999999999 1="},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char text[256];

@@ -51,6 +51,77 @@ static void test_lines_when_one_is_bad_then_file_and_line_are_named(void **state
     check_bad("conciseness", "{\"prompt\": \"p\"}", "rows.jsonl:1: reference: is missing");
 }
 
+static void test_sft_rows_when_bad_then_file_and_line_are_named(void **state)
+{
+    (void)state;
+    check_bad("jsonl", GOOD "{\"prompt\": \"p\", \"completion\": 5}", "rows.jsonl:2: completion: is a number");
+    check_bad("jsonl", "{\"completion\": \"c\"}", "rows.jsonl:1: prompt: is missing");
+    check_bad("jsonl", "{\"prompt\": \"p\", \"completion\": \"c\", \"solution\": \"c\"}",
+              "rows.jsonl:1: solution: is given beside completion");
+    check_bad("jsonl", "{\"prompt\": \"p\", \"ids\": [1, 2], \"prompt_tokens\": 1}",
+              "rows.jsonl:1: ids: is given beside prompt");
+    check_bad("jsonl", "{\"ids\": \"1 2\", \"prompt_tokens\": 1}", "rows.jsonl:1: ids: is no array of at least two");
+    check_bad("jsonl", "{\"ids\": [1], \"prompt_tokens\": 1}", "rows.jsonl:1: ids: is no array of at least two");
+    check_bad("jsonl", "{\"ids\": [1, -2], \"prompt_tokens\": 1}", "rows.jsonl:1: ids: item 1 is no token");
+    check_bad("jsonl", "{\"ids\": [1.5, 2], \"prompt_tokens\": 1}", "rows.jsonl:1: ids: item 0 is no token");
+    check_bad("jsonl", "{\"ids\": [1, 2147483648], \"prompt_tokens\": 1}", "rows.jsonl:1: ids: item 1 is no token");
+    check_bad("jsonl", "{\"ids\": [1, 2, 3]}", "rows.jsonl:1: prompt_tokens: is missing or no number from 1 to 2");
+    check_bad("jsonl", "{\"ids\": [1, 2, 3], \"prompt_tokens\": 0}", "prompt_tokens: is missing or no number");
+    check_bad("jsonl", "{\"ids\": [1, 2, 3], \"prompt_tokens\": 3}", "prompt_tokens: is missing or no number");
+}
+
+static void check_tokens(sow_task *task, int64_t row, int64_t first, int64_t wanted, int64_t wanted_prompt)
+{
+    const int32_t *ids = NULL;
+    int64_t n = 0, n_prompt = 0;
+    bool has = false;
+    CHECK_OK(sow_task_ids(task, row, &ids, &n, &n_prompt, &has));
+    assert_true(has);
+    assert_int_equal(n, wanted);
+    assert_int_equal(n_prompt, wanted_prompt);
+    for (int64_t i = 0; i < n; i++)
+        assert_int_equal(ids[i], first + i);
+}
+
+static void test_sft_rows_when_texts_and_ids_are_mixed_then_each_is_what_it_is(void **state)
+{
+    (void)state;
+    static const char text[] = "{\"ids\": [5, 6, 7], \"prompt_tokens\": 2}\n"
+                               "{\"prompt\": \"p\", \"completion\": \" so it is\\n\"}\n"
+                               "{\"prompt\": \"q\", \"completion\": \"\"}\n"
+                               "{\"prompt\": \"r\", \"completion\": \"wrong\", \"answer\": \"right\"}\n"
+                               "{\"ids\": [2147483646, 2147483647], \"prompt_tokens\": 1}\n";
+    sow_task *task = NULL;
+    sow_words words = {0};
+    sow_grade grade = {0};
+    const int32_t *ids = NULL;
+    int64_t n = 0, n_prompt = 0;
+    bool has = true;
+    CHECK_OK(open_text("jsonl", text, sizeof text - 1, &task));
+    assert_int_equal(sow_task_rows(task), 5);
+    check_tokens(task, 0, 5, 3, 2);
+    check_tokens(task, 4, 2147483646, 2, 1);
+    CHECK_FAILS(sow_task_prompt(task, 0, &words), SOW_EARG, "rows.jsonl:1: is a row of ids");
+    CHECK_FAILS(sow_task_solve(task, 0, &words), SOW_EARG, "rows.jsonl:1: is a row of ids");
+    CHECK_FAILS(sow_task_grade(task, 0, "", 0, &grade), SOW_EARG, "rows.jsonl:1: is a row of ids");
+    CHECK_OK(sow_task_key(task, 0, &words));
+    assert_string_equal(words.text, "5 6");
+    CHECK_OK(sow_task_ids(task, 1, &ids, &n, &n_prompt, &has));
+    assert_false(has);
+    CHECK_OK(sow_task_prompt(task, 1, &words));
+    assert_string_equal(words.text, "p");
+    CHECK_OK(sow_task_solve(task, 1, &words));
+    assert_string_equal(words.text, " so it is\n");
+    CHECK_OK(sow_task_grade(task, 1, "so it is", 8, &grade));
+    assert_true(grade.is_correct);
+    CHECK_OK(sow_task_solve(task, 2, &words));
+    assert_int_equal(words.bytes, 0);
+    CHECK_FAILS(sow_task_solve(task, 3, &words), SOW_EARG, "rows.jsonl:4: solution: is not right");
+    CHECK_FAILS(sow_task_ids(task, 5, &ids, &n, &n_prompt, &has), SOW_EARG, "row 5 is outside");
+    sow_words_fini(&words);
+    sow_task_close(&task);
+}
+
 static void test_lines_when_a_raw_nul_stands_in_one_then_named(void **state)
 {
     (void)state;
@@ -211,6 +282,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lines_when_one_is_bad_then_file_and_line_are_named),
+        cmocka_unit_test(test_sft_rows_when_bad_then_file_and_line_are_named),
+        cmocka_unit_test(test_sft_rows_when_texts_and_ids_are_mixed_then_each_is_what_it_is),
         cmocka_unit_test(test_lines_when_a_raw_nul_stands_in_one_then_named),
         cmocka_unit_test(test_lines_when_one_is_huge_then_named),
         cmocka_unit_test(test_array_when_a_row_is_bad_then_its_line_is_named),

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of the evaluator share: evaluate.c (weights, prompts, answers) and evaluate_score.c (rows that are
+ * judged by log-probabilities). */
+#ifndef SOWER_EVALUATE_IMPL_H
+#define SOWER_EVALUATE_IMPL_H
+
+#include "sower/evaluate.h"
+
+enum { SOW_MAX_JOBS = SOW_MAX_PROBES + 2 };
+
+typedef struct sow_job {
+    sow_task *task; /* owned */
+    int64_t max_new;
+} sow_job;
+
+/* A text that is scored behind a row's prompt. */
+typedef struct sow_candidate {
+    int64_t row;                  /* number in the unit */
+    int64_t first, n_context, n;  /* of evaluator->ids and ->logprobs */
+    size_t text_first, text_last; /* of evaluator->completion */
+} sow_candidate;
+
+struct sow_evaluator {
+    sow_evaluator_args args;  /* texts borrowed */
+    sow_tokenizer *tokenizer; /* owned */
+    sow_engine *engine;       /* owned */
+    sow_replica *replica;     /* owned */
+    int64_t key;              /* of the weights in the replica; -1: none */
+    int n_jobs;
+    sow_job jobs[SOW_MAX_JOBS];
+    /* Room that is reused from unit to unit. */
+    sow_words text, wrapped, completion;
+    sow_ids ids;             /* prompts one after the other */
+    int64_t *starts;         /* [n + 1] */
+    sow_prompt *prompts;     /* [n] */
+    sow_completion *answers; /* [n] */
+    int64_t starts_capacity, prompts_capacity, answers_capacity;
+    /* evaluate_score.c */
+    sow_choices choices;
+    sow_words solution;
+    sow_candidate *candidates; /* [n_candidates] */
+    sow_score_item *items;     /* [n_candidates] */
+    float *logprobs;           /* by id */
+    bool *is_greedy;           /* by id */
+    int64_t n_candidates, candidates_capacity, items_capacity, logprobs_capacity, greedy_capacity;
+};
+
+/* Appends the ids of a row's prompt to evaluator->ids. */
+SOW_NODISCARD sow_code sow_evaluator_encode(sow_evaluator *e, const sow_job *job, int64_t row);
+/* Counts a graded row, number i of its unit. */
+SOW_NODISCARD sow_code sow_evaluator_count(const sow_job *job, int64_t row, int64_t i, const sow_grade *grade,
+                                           sow_tally *out);
+/* Tells of an answer, if someone listens: its prompt is made again. */
+SOW_NODISCARD sow_code sow_evaluator_tell(sow_evaluator *e, const sow_job *job, sow_answer_each each, void *context,
+                                          sow_answer *answer);
+
+/* evaluate_score.c: rows answered by choosing; and rows whose right answer is looked up. */
+SOW_NODISCARD sow_code sow_evaluator_choose(sow_evaluator *e, const sow_job *job, const int64_t *rows, int64_t n,
+                                            sow_answer_each each, void *context, sow_tally *out);
+SOW_NODISCARD sow_code sow_evaluator_likelihood(sow_evaluator *e, const sow_job *job, const int64_t *rows, int64_t n,
+                                                sow_tally *out);
+void sow_evaluator_score_fini(sow_evaluator *e);
+
+#endif
