@@ -59,17 +59,21 @@ typedef struct sow_attention_args {
     float *out; /* [head_dim] */
 } sow_attention_args;
 
-/* w = theta + factor * noise (one fma), of one tensor [n_size][k_size] row-major at an element offset of 0 in its noise
- * place, rounded to nearest even into the packed layout of `type`; rows n_size .. 32-multiple are zero.  Panels
- * first_panel .. first_panel + n_panels - 1 are made.  factor 0: no noise is drawn. */
+/* A mask: one bit an element, 1 where it moves; bit e % 32 of word e / 32.  NULL: all move.  Words are read in pairs:
+ * one word behind the last must be there. */
+
+/* w = theta + factor * noise (one fma) where the mask says so, else theta; of one tensor [n_size][k_size] row-major at
+ * an element offset of 0 in its noise place, rounded to nearest even into the packed layout of `type`; rows n_size ..
+ * 32-multiple are zero.  Panels first_panel .. first_panel + n_panels - 1 are made.  factor 0: no noise is drawn. */
 typedef struct sow_perturb_args {
     sow_type type;
     sow_noise_loop loop;
     sow_place place;
     float factor;
     int64_t n_size, k_size, first_panel, n_panels;
-    const float *theta; /* the whole tensor */
-    void *w;            /* the whole packed tensor */
+    const float *theta;   /* the whole tensor */
+    const uint32_t *mask; /* of the whole tensor, or NULL */
+    void *w;              /* the whole packed tensor */
 } sow_perturb_args;
 
 /* One member's noise added to a sum: acc[i] = fma(c, noise[first + i], acc[i]), i < n; first is a multiple of 64. */
@@ -169,6 +173,8 @@ typedef struct sow_kernels {
     void (*apply)(const sow_apply_args *args);
     /* out[i] = fma(factor, noise[i], theta[i]); for 1-D tensors, which stay float32. */
     void (*perturb_f32)(sow_noise_loop loop, sow_place place, int64_t n, float factor, const float *theta, float *out);
+    /* to[i] = from[i], bit for bit, where bit first + i of the mask is 0. */
+    void (*hold)(const uint32_t *mask, int64_t first, int64_t n, const float *from, float *to);
 
     void (*outer)(const sow_outer_args *args);
     void (*transpose)(const sow_transpose_args *args);

@@ -38,6 +38,7 @@ typedef enum sow_stream {
     SOW_STREAM_ROW,    /* a generated task's rows: row number */
     SOW_STREAM_TEST,
     SOW_STREAM_SHAPING, /* weights of members that do not come from fitness: generation */
+    SOW_STREAM_MASK,    /* which weights move: tensor */
 } sow_stream;
 
 /* A place: `key` and the upper half of the counter; the lower half is the index. */

@@ -12,7 +12,7 @@
 typedef struct sow_plan {
     int64_t ranks, ranks_per_node, threads;
     /* bytes */
-    int64_t theta_bytes;     /* per node: two buffers, base, records */
+    int64_t theta_bytes;     /* per node: two buffers, base, records, mask */
     int64_t replica_bytes;   /* per rank: packed weights */
     int64_t engine_bytes;    /* per rank: KV cache and activations, at most */
     int64_t node_bytes;      /* theta + ranks_per_node * (replica + engine) */

@@ -19,7 +19,8 @@ typedef struct sow_replica sow_replica;
 typedef struct sow_tensor_noise {
     sow_place place;
     sow_noise_loop loop;
-    float factor; /* +sigma, -sigma, 0 */
+    float factor;         /* +sigma, -sigma, 0 */
+    const uint32_t *mask; /* of the tensor (kernels.h), borrowed; NULL: every weight moves */
 } sow_tensor_noise;
 
 /* Room for the weights of a layout, stored as `type`; la and layout outlive it. */
@@ -41,7 +42,7 @@ SOW_NODISCARD sow_code sow_replica_choose_type(const char *name, const sow_layou
                                                sow_type *out);
 
 /* Correlation of applied with credited noise of one tensor: of (stored value - stored value without noise) with the
- * noise, in double; NAN if the tensor is not perturbed. */
+ * noise, in double, over the weights that move; NAN if the tensor is not perturbed. */
 SOW_NODISCARD sow_code sow_replica_correlation(const sow_replica *replica, int64_t tensor, const float *theta,
                                                const sow_tensor_noise *noise, double *out);
 

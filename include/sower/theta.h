@@ -34,6 +34,7 @@ typedef struct sow_noise_plan {
     double sigma;
     bool is_mirrored;
     const bool *is_selected; /* [n_tensors]; borrowed */
+    const uint32_t *mask;    /* of theta (kernels.h): which weights of these tensors move; NULL: all; borrowed */
 } sow_noise_plan;
 
 /* One step: theta' = theta + sum_i c_i eps_i, then the anchor (design, Numerics 7; arXiv 2601.20861, section 2). */

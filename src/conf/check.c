@@ -24,6 +24,10 @@ static sow_code check_es(const sow_conf *conf)
     if (o->es.update_block % SMALLEST_BLOCK != 0)
         return MISFIT(conf, "es.update_block", "es.update_block", "%lld is not a multiple, expected a multiple of %d",
                       (long long)o->es.update_block, SMALLEST_BLOCK);
+    if (strcmp(o->es.mask, "none") != 0 && o->es.mask_density <= 0)
+        return MISFIT(conf, "es.mask_density", "es.mask",
+                      "%s moves no weight, expected a share above 0 since es.mask is %s",
+                      sow_conf_format_real(o->es.mask_density, number), o->es.mask);
     bool is_anchored = strcmp(o->es.anchor, "none") != 0;
     if (is_anchored && o->es.anchor_lambda <= 0)
         return MISFIT(conf, "es.anchor_lambda", "es.anchor",

@@ -45,6 +45,7 @@ void ISA_FN(perturb_f32)(sow_noise_loop loop, sow_place place, int64_t n, float 
 /* perturb_isa.c */
 void ISA_FN(perturb)(const sow_perturb_args *args);
 void ISA_FN(apply)(const sow_apply_args *args);
+void ISA_FN(hold)(const uint32_t *mask, int64_t first, int64_t n, const float *from, float *to);
 void ISA_FN(narrow)(sow_type type, int64_t n, const float *x, void *out);
 void ISA_FN(widen)(sow_type type, int64_t n, const void *x, float *out);
 

@@ -43,6 +43,21 @@ static void draw_chunk(chunk *c, float *room)
     }
 }
 
+void ISA_FN(hold)(const uint32_t *mask, int64_t first, int64_t n, const float *from, float *to)
+{
+    enum { BITS = 32 };
+    for (int64_t i = 0; i < n; i += BITS) {
+        const uint32_t *word = mask + (first + i) / BITS;
+        const uint64_t pair = (uint64_t)word[1] << BITS | word[0];
+        const uint32_t bits = (uint32_t)(pair >> ((first + i) % BITS));
+        const int64_t count = n - i < BITS ? n - i : BITS;
+        for (int64_t j = 0; j < count; j++) {
+            const uint32_t moves = 0U - (bits >> j & 1);
+            to[i + j] = from_bits((to_bits(to[i + j]) & moves) | (to_bits(from[i + j]) & ~moves));
+        }
+    }
+}
+
 /* out[j] = the weight of row r of the chunk in column j, in float32. */
 static void make_row(const chunk *c, int64_t r, float *out)
 {
@@ -58,6 +73,8 @@ static void make_row(const chunk *c, int64_t r, float *out)
     }
     for (int64_t j = 0; j < c->n_columns; j++)
         out[j] = fused(a->factor, noise[j], theta[j]);
+    if (a->mask != NULL)
+        ISA_FN(hold)(a->mask, (c->row + r) * a->k_size + c->column, c->n_columns, theta, out);
 }
 
 /* The two rows whose weights share word i of a line (one for f32), see la_impl.h. */

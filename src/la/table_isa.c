@@ -20,6 +20,7 @@ const sow_kernels ISA_FN(kernels) = {
     .accumulate = ISA_FN(accumulate),
     .apply = ISA_FN(apply),
     .perturb_f32 = ISA_FN(perturb_f32),
+    .hold = ISA_FN(hold),
     .outer = ISA_FN(outer),
     .transpose = ISA_FN(transpose),
     .adamw = ISA_FN(adamw),

@@ -143,10 +143,14 @@ static sow_code make_tensor(sow_replica *replica, int64_t t, const float *theta,
                                                         .n_size = tensor->rows,
                                                         .k_size = tensor->cols,
                                                         .theta = from,
+                                                        .mask = noise->mask,
                                                         .w = to});
         n = sow_la_padded(tensor->rows) * tensor->cols;
     } else if (noise->factor != 0.0f) {
-        sow_la_kernels(replica->la)->perturb_f32(noise->loop, noise->place, tensor->cols, noise->factor, from, to);
+        const sow_kernels *kernels = sow_la_kernels(replica->la);
+        kernels->perturb_f32(noise->loop, noise->place, tensor->cols, noise->factor, from, to);
+        if (noise->mask != NULL)
+            kernels->hold(noise->mask, 0, tensor->cols, from, to);
     } else {
         memcpy(to, from, (size_t)tensor->cols * sizeof(float));
     }
@@ -243,8 +247,9 @@ static void add_row(const sow_replica *replica, int64_t t, int64_t row, const fl
     }
     kernels->noise(noise->loop, noise->place, (uint64_t)start, first + n - start, drawn);
     for (int64_t i = 0; i < n; i++) {
+        const bool moves = noise->mask == NULL || (noise->mask[(first + i) / 32] >> (first + i) % 32 & 1) != 0;
         const double d = (double)with[i] - (double)without[i];
-        const double e = (double)noise->factor * (double)drawn[first - start + i];
+        const double e = moves ? (double)noise->factor * (double)drawn[first - start + i] : 0.0;
         sums[0] += d * e;
         sums[1] += d * d;
         sums[2] += e * e;

@@ -57,8 +57,6 @@ static sow_code check_built(const sow_conf *conf)
         return sow_conf_reject(conf, "es.kl_beta", "0: more is not built yet", NULL, 0);
     if (o->es.retention != 0)
         return sow_conf_reject(conf, "es.retention", "0: more is not built yet", NULL, 0);
-    if (strcmp(o->es.mask, "none") != 0)
-        return sow_conf_reject(conf, "es.mask", "none: the others are not built yet", NULL, 0);
     return SOW_OK;
 }
 

@@ -214,9 +214,9 @@ static void put_generation(sow_root *root, sow_line *line, int64_t step)
                  traffic.bytes_sent + traffic.bytes_received - root->now.traffic.bytes_sent -
                      root->now.traffic.bytes_received);
     sow_line_real(line, "norm", sqrt(root->now.delta2));
-    sow_line_real(line, "norm_law",
-                  sow_drift_law(o->es.alpha, (double)run->layout->n_parameters, (double)(step - root->n_flat),
-                                (double)o->es.population));
+    sow_line_real(
+        line, "norm_law",
+        sow_drift_law(o->es.alpha, (double)run->n_moving, (double)(step - root->n_flat), (double)o->es.population));
 }
 
 static bool is_of_kind(const sow_tensor *tensor, const char *group)

@@ -55,23 +55,15 @@ sow_code sow_run_prepare(sow_run *run)
                                .batch = o->generate.batch};
     SOW_TRY(sow_evaluator_create(&args, &run->evaluator));
     SOW_TRY(open_jobs(run));
-    SOW_TRY(SOW_ALLOC(&run->is_selected, run->layout->n_tensors));
     SOW_TRY(SOW_ALLOC(&run->noise, run->layout->n_tensors));
     SOW_TRY(SOW_ALLOC(&run->fitness, o->es.population));
     SOW_TRY(SOW_ALLOC(&run->coefficients, o->es.population));
-    int64_t n_selected = 0;
-    for (int64_t i = 0; i < run->layout->n_tensors; i++) {
-        run->is_selected[i] = sow_noise_selects(o->es.tensors, run->layout->tensors[i].name);
-        n_selected += run->is_selected[i];
-    }
-    if (n_selected == 0)
-        return SOW_FAIL(SOW_ECONF, "es.tensors: '%s' selects no tensor, expected patterns like * or *.mlp.*,!*norm*",
-                        o->es.tensors);
     run->plan = (sow_noise_plan){.noise = sow_noise_find(o->es.noise),
                                  .seed = (uint32_t)o->run.seed,
                                  .sigma = o->es.sigma,
                                  .is_mirrored = o->es.mirrored,
-                                 .is_selected = run->is_selected};
+                                 .is_selected = run->is_selected,
+                                 .mask = run->mask};
     run->shaping = sow_shaping_find(o->es.shaping);
     SOW_ASSERT(run->plan.noise != NULL && run->shaping != NULL); /* names were checked by root */
     run->rows_generation = -1;
@@ -84,6 +76,8 @@ void sow_run_fini(sow_run *run)
     sow_theta_destroy(&run->theta);
     sow_la_destroy(&run->la);
     sow_layout_destroy(&run->layout);
+    sow_window_destroy(&run->mask_window);
+    SOW_FREE(&run->mask_alone);
     SOW_FREE(&run->is_selected);
     SOW_FREE(&run->noise);
     SOW_FREE(&run->fitness);

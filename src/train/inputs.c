@@ -166,7 +166,9 @@ sow_code sow_run_load(sow_run *run, sow_model *model)
         memcpy(sow_theta_buffer(run->theta, 0), base, bytes);
         sow_theta_loaded(run->theta, 0);
     }
-    return world == NULL ? SOW_OK : sow_world_barrier(world);
+    if (world != NULL)
+        SOW_TRY(sow_world_barrier(world));
+    return sow_run_select(run);
 }
 
 static void hash_text(const char *text, size_t bytes, char out[SOW_HASH_HEX])

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sower/plan.h"
 
-#include "sower/engine.h"
-#include "sower/replica.h"
-#include "sower/theta.h"
+#include "train_impl.h"
 
 #include <stdio.h>
 
@@ -31,7 +29,7 @@ void sow_plan_make(const sow_options *o, const sow_layout *layout, sow_type type
     p.tokens = p.rows * p.tokens_per_row;
     int64_t positions = p.tokens_per_row < layout->shape.max_positions ? p.tokens_per_row : layout->shape.max_positions;
     int64_t batch = o->generate.batch < p.rows ? o->generate.batch : p.rows;
-    p.theta_bytes = (int64_t)sow_theta_bytes(layout, o->es.update_block);
+    p.theta_bytes = (int64_t)(sow_theta_bytes(layout, o->es.update_block) + sow_run_mask_bytes(o, layout));
     p.replica_bytes = (int64_t)sow_replica_bytes(layout, type);
     p.engine_bytes = (int64_t)sow_engine_bytes(layout, batch, positions);
     p.node_bytes = p.theta_bytes + ranks_per_node * (p.replica_bytes + p.engine_bytes);

@@ -207,7 +207,8 @@ void sow_theta_member_noise(const sow_layout *layout, const sow_noise_plan *plan
         out[i] =
             (sow_tensor_noise){.place = plan->noise->place(plan->seed, (uint32_t)generation, whose.member, (uint32_t)i),
                                .loop = plan->noise->loop,
-                               .factor = is_moved ? factor : 0.0f};
+                               .factor = is_moved ? factor : 0.0f,
+                               .mask = plan->mask == NULL ? NULL : plan->mask + layout->tensors[i].offset / 32};
     }
 }
 
@@ -271,6 +272,8 @@ static void compute_granule(const sow_theta *t, const sow_noise_plan *plan, cons
                                                    .base = t->base + begin,
                                                    .acc = acc,
                                                    .out = out});
+    if (plan->mask != NULL)
+        sow_la_kernels(t->la)->hold(plan->mask, begin, SOW_GRANULE, theta + begin, out);
 }
 
 static sow_code compute_block(sow_theta *t, const sow_noise_plan *plan, const sow_step *step, int64_t block)

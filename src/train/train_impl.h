@@ -15,6 +15,7 @@
 #include "sower/queue.h"
 #include "sower/shaping.h"
 #include "sower/theta.h"
+#include "sower/window.h"
 #include "sower/world.h"
 
 #include <stdbool.h>
@@ -91,6 +92,10 @@ typedef struct sow_run {
     const sow_shaping *shaping;
     sow_noise_plan plan;
     bool *is_selected;                                       /* owned, [n_tensors] */
+    sow_window *mask_window;                                 /* owned; NULL without a world or a mask */
+    uint32_t *mask_alone;                                    /* owned; without a world */
+    const uint32_t *mask;                                    /* in one of them; NULL: all weights of these move */
+    int64_t n_moving;                                        /* weights that move: d of the random-walk law */
     sow_tensor_noise *noise;                                 /* owned, [n_tensors], of the member at work */
     int train_job, held_out_job, probe_jobs[SOW_MAX_PROBES]; /* held_out_job -1: none */
     int64_t *rows;                                           /* owned: the batch of rows_generation */
@@ -107,6 +112,10 @@ SOW_NODISCARD sow_code sow_run_read(sow_run *run, const sow_conf *conf, sow_mode
 SOW_NODISCARD sow_code sow_run_share(sow_run *run, const sow_model *model);
 /* Collective.  Nodes, theta with the base as generation 0, storage type. */
 SOW_NODISCARD sow_code sow_run_load(sow_run *run, sow_model *model);
+/* es_mask.c.  Collective, after the base is there.  Which weights move: is_selected, mask, n_moving. */
+SOW_NODISCARD sow_code sow_run_select(sow_run *run);
+/* Bytes of the mask on a node. */
+size_t sow_run_mask_bytes(const sow_options *options, const sow_layout *layout);
 /* Whether this rank is the first of its node. */
 bool sow_run_leads(const sow_run *run);
 /* After sow_run_prepare: the ledger's header as this run would write it, to be freed; and the digest of the base. */

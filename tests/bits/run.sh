@@ -52,6 +52,17 @@ axes() {
     done
 }
 
+# The remedies against forgetting and the control: another run, whose bits must not depend on its layout either.
+remedy() { # NAME ARGUMENTS...
+    local name=$1
+    shift
+    run_case "$name" 1 "$@" --set run.threads=1 || fail "$*: $(tail -n 2 "$scratch/$name.log")"
+    check_moves "$scratch/$name/ledger.jsonl"
+    variant "$name" 3 "$@" --set run.threads=1 --set run.ranks_per_node=2 --set generate.batch=5
+    variant "$name" 2 "$@" --set run.threads=2 --set es.update=replicated --set es.unit_tokens_min=1000000
+    "$SOWER_BIN" verify "$scratch/$name" --members all >"$scratch/verify.log" 2>&1 || fail "$name: verify: $(tail -n 2 "$scratch/verify.log")"
+}
+
 pick() { # from the words given, by the state of RANDOM
     local words=("$@")
     echo "${words[RANDOM % ${#words[@]}]}"
@@ -110,9 +121,12 @@ quick)
     against_golden
     axes
     random_combinations 3 1
+    remedy walk --set es.shaping=random --set es.mask=random --set es.mask_density=0.3
     ;;
 full)
     random_combinations 20 2
+    remedy smallest --set es.mask=smallest --set es.mask_density=0.7 --set es.sigma=0.06 --set es.mirrored=true
+    remedy largest --set es.mask=largest --set es.sigma=0.06 --set 'es.tensors=*proj*'
     other_builds
     pretrained
     ;;

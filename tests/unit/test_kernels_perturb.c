@@ -128,6 +128,88 @@ static void test_perturb_f32_of_every_length_is_one_multiply_add(void **state)
     }
 }
 
+/* Three of ten bits, and a word behind the last. */
+static uint32_t *random_mask(int64_t n)
+{
+    uint32_t *mask = NULL;
+    CHECK_OK(SOW_ALLOC(&mask, n / 32 + 2));
+    for (int64_t i = 0; i < n; i++)
+        mask[i / 32] |= (random_word(9, (uint64_t)i) % 10 < 3 ? UINT32_C(1) : 0) << i % 32;
+    return mask;
+}
+
+static bool is_moved(const uint32_t *mask, int64_t i)
+{
+    return (mask[i / 32] >> i % 32 & 1) != 0;
+}
+
+static void test_hold_of_every_slice_keeps_what_does_not_move(void **state)
+{
+    (void)state;
+    enum { N = 300 };
+    float from[N], to[N + 1], want[N + 1];
+    uint32_t *mask = random_mask(2 * N);
+    fill_wild(1, N, from);
+    from[5] = -0.0f, from[6] = NAN;
+    for (int64_t first = 0; first < N; first += first < 70 ? 1 : 31)
+        for (int64_t n = 0; n <= N; n += n < 70 ? 1 : 46) {
+            fill_wild(2, N + 1, want);
+            for (int64_t i = 0; i < n; i++)
+                want[i] = is_moved(mask, first + i) ? want[i] : from[i];
+            EACH_KERNELS(k)
+            {
+                fill_wild(2, N + 1, to);
+                k->hold(mask, first, n, from, to);
+                assert_memory_equal(to, want, sizeof to);
+            }
+        }
+    SOW_FREE(&mask);
+}
+
+/* Where the mask is 0: the weight of a replica without noise; where it is 1: that of one without a mask. */
+static void test_perturb_under_a_mask_moves_its_elements_only(void **state)
+{
+    (void)state;
+    static const int64_t shapes[][2] = {{33, 64}, {70, 7}, {40, 257}, {20, 1111}};
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+        const int64_t rows = shapes[s][0], cols = shapes[s][1];
+        const sow_place place = sow_place_of(SOW_STREAM_NOISE, 1, 2, 3, 4);
+        tensor t = make_tensor(rows, cols, SOW_NOISE_GAUSSIAN, place);
+        uint32_t *mask = random_mask(rows * cols);
+        float still[1200], moved[1200], want[1200];
+        for (sow_type type = 0; type < SOW_N_TYPES; type++) {
+            unsigned char *w[3] = {NULL, NULL, NULL};
+            for (int i = 0; i < 3; i++)
+                CHECK_OK(SOW_ALLOC(&w[i], sow_la_packed_bytes(type, rows, cols)));
+            EACH_KERNELS(k)
+            {
+                for (int i = 0; i < 3; i++)
+                    k->perturb(&(sow_perturb_args){.type = type,
+                                                   .place = place,
+                                                   .factor = i == 0 ? 0.0f : 0.02f,
+                                                   .n_size = rows,
+                                                   .k_size = cols,
+                                                   .n_panels = sow_la_padded(rows) / SOW_PANEL,
+                                                   .theta = t.theta,
+                                                   .mask = i == 2 ? mask : NULL,
+                                                   .w = w[i]});
+                for (int64_t r = 0; r < rows; r++) {
+                    sow_la_packed_row(type, cols, w[0], r, still);
+                    sow_la_packed_row(type, cols, w[1], r, moved);
+                    sow_la_packed_row(type, cols, w[2], r, t.row);
+                    for (int64_t i = 0; i < cols; i++)
+                        want[i] = is_moved(mask, r * cols + i) ? moved[i] : still[i];
+                    check_bits("perturb under a mask", k->name, cols, t.row, want);
+                }
+            }
+            for (int i = 0; i < 3; i++)
+                SOW_FREE(&w[i]);
+        }
+        SOW_FREE(&mask);
+        free_tensor(&t);
+    }
+}
+
 static float anchored(sow_anchor anchor, float decay, float theta, float base, float acc)
 {
     volatile float sum = theta + acc, delta = sum - base, keep = 1.0f - decay, shorter = fabsf(delta) - decay;
@@ -169,6 +251,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_perturb_of_every_shape_is_one_multiply_add),
         cmocka_unit_test(test_perturb_f32_of_every_length_is_one_multiply_add),
+        cmocka_unit_test(test_hold_of_every_slice_keeps_what_does_not_move),
+        cmocka_unit_test(test_perturb_under_a_mask_moves_its_elements_only),
         cmocka_unit_test(test_apply_of_every_anchor_is_its_definition),
     };
     return cmocka_run_group_tests(tests, NULL, check_live_zero);

@@ -28,7 +28,8 @@ static void expected_row(const random_model *m, sow_type type, int64_t t, int64_
     if (noise != NULL && noise[t].factor != 0.0f) {
         kernels->noise(noise[t].loop, noise[t].place, 0, tensor->rows * n, drawn);
         for (int64_t i = 0; i < n; i++)
-            out[i] = fmaf(noise[t].factor, drawn[row * n + i], out[i]);
+            if (noise[t].mask == NULL || (noise[t].mask[(row * n + i) / 32] >> (row * n + i) % 32 & 1) != 0)
+                out[i] = fmaf(noise[t].factor, drawn[row * n + i], out[i]);
     }
     if (tensor->is_matrix && type != SOW_F32) {
         kernels->narrow(type, n, out, narrow);
@@ -78,6 +79,40 @@ static void test_weights_with_noise_are_theta_plus_noise_rounded(void **state)
         check_weights(&m, (sow_type)type, noise);
         CHECK_OK(sow_replica_make(m.replica, m.theta, NULL)); /* nothing of a member stays */
         check_weights(&m, (sow_type)type, NULL);
+        SOW_FREE(&noise);
+        random_model_close(&m);
+    }
+}
+
+/* About half of all weights; NULL fails. */
+static uint32_t *make_mask(const sow_layout *layout)
+{
+    uint32_t *mask = NULL;
+    sow_random random;
+    CHECK_OK(SOW_ALLOC(&mask, layout->n_elements / 32 + 1));
+    sow_random_init(&random, sow_place_of(SOW_STREAM_TEST, 4, 0, 0, 0));
+    for (int64_t i = 0; i < layout->n_elements / 32; i++)
+        mask[i] = sow_random_next(&random);
+    return mask;
+}
+
+static void test_weights_under_a_mask_move_where_it_says_and_correlate(void **state)
+{
+    (void)state;
+    for (int type = 0; type < SOW_N_TYPES; type++) {
+        random_model m = random_model_open(&random_shapes[1], "auto", 2, (sow_type)type);
+        sow_tensor_noise *noise = make_noise(m.layout, 0.01f);
+        uint32_t *mask = make_mask(m.layout);
+        for (int64_t t = 0; t < m.layout->n_tensors; t++)
+            noise[t].mask = mask + m.layout->tensors[t].offset / 32;
+        CHECK_OK(sow_replica_make(m.replica, m.theta, noise));
+        check_weights(&m, (sow_type)type, noise);
+        for (int64_t t = 0; t < m.layout->n_tensors; t++) {
+            double r = 0; /* credited is what was applied: else it were sqrt(1/2) */
+            CHECK_OK(sow_replica_correlation(m.replica, t, m.theta, noise, &r));
+            assert_true(r > (type == SOW_BF16 ? 0.95 : 0.99));
+        }
+        SOW_FREE(&mask);
         SOW_FREE(&noise);
         random_model_close(&m);
     }
@@ -252,6 +287,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_weights_without_noise_are_theta_rounded),
         cmocka_unit_test(test_weights_with_noise_are_theta_plus_noise_rounded),
+        cmocka_unit_test(test_weights_under_a_mask_move_where_it_says_and_correlate),
         cmocka_unit_test(test_neighbours_in_a_layer_are_one_packed_tensor),
         cmocka_unit_test(test_weights_on_other_thread_counts_are_equal_bits),
         cmocka_unit_test(test_weights_that_are_not_finite_fail_naming_the_tensor),

@@ -5,6 +5,7 @@
 #include "check.h"
 
 #include "sower/drift.h"
+#include "sower/mask.h"
 #include "sower/shaping.h"
 #include "sower/theta.h"
 
@@ -229,6 +230,82 @@ static void test_random_shaping_walks_by_the_law(void **state)
     }
 }
 
+/* A mask of the fixture's selected tensors; the plan has it.  Its first weights are -0, which 0 + -0 would change. */
+static uint32_t *put_mask(fixture *f, const char *name, double density, double *n_moving)
+{
+    uint32_t *mask = NULL;
+    CHECK_OK(SOW_ALLOC(&mask, f->layout->n_elements / 32 + 1));
+    for (int g = GENERATION - 1; g <= GENERATION; g++)
+        for (int64_t i = 0; i < 50; i++)
+            sow_theta_base(f->theta)[i] = sow_theta_buffer(f->theta, g)[i] = -0.0f;
+    sow_theta_loaded(f->theta, GENERATION - 1);
+    *n_moving = 0;
+    for (int64_t k = 0; k < f->layout->n_tensors; k++) {
+        const sow_tensor *tensor = &f->layout->tensors[k];
+        const sow_mask_args args = {.density = density,
+                                    .seed = 5,
+                                    .tensor = (uint32_t)k,
+                                    .n = tensor->rows * tensor->cols,
+                                    .base = sow_theta_base(f->theta) + tensor->offset};
+        if (f->is_selected[k])
+            *n_moving += (double)sow_mask_find(name)->fill(&args, mask + tensor->offset / 32);
+    }
+    f->plan.mask = mask;
+    return mask;
+}
+
+static bool is_moved(const uint32_t *mask, int64_t i)
+{
+    return (mask[i / 32] >> i % 32 & 1) != 0;
+}
+
+/* Weights that do not move keep their bits, the others are those of an update without a mask. */
+static void test_update_under_a_mask_moves_its_weights_only(void **state)
+{
+    (void)state;
+    for (int64_t i = 0; i < sow_mask_count(); i++)
+        for (int anchor = SOW_ANCHOR_NONE; anchor <= SOW_ANCHOR_L2; anchor++) {
+            fixture f;
+            float *without = NULL;
+            double n_moving = 0;
+            begin_with(&f, "gaussian", SOW_GRANULE, 2);
+            uint32_t *mask = put_mask(&f, sow_mask_at(i)->name, 0.3, &n_moving);
+            sow_step step = step_of(&f, (sow_anchor)anchor);
+            f.plan.mask = NULL;
+            update(&f, &step);
+            CHECK_OK(SOW_ALLOC(&without, f.layout->n_elements));
+            memcpy(without, sow_theta_buffer(f.theta, GENERATION), (size_t)f.layout->n_elements * sizeof *without);
+            sow_theta_loaded(f.theta, GENERATION - 1);
+            f.plan.mask = mask;
+            update(&f, &step);
+            const float *was = sow_theta_buffer(f.theta, GENERATION - 1), *is = sow_theta_buffer(f.theta, GENERATION);
+            int64_t n_changed = 0;
+            for (int64_t e = 0; e < f.layout->n_elements; e++) {
+                assert_memory_equal(&is[e], is_moved(mask, e) ? &without[e] : &was[e], sizeof *is);
+                n_changed += memcmp(&is[e], &was[e], sizeof *is) != 0;
+            }
+            assert_true((double)n_changed >
+                        (anchor == SOW_ANCHOR_L1 ? 0.2 : 0.9) * n_moving); /* l1 takes small steps back */
+            CHECK_OK(sow_theta_check_granule(f.theta, &f.plan, &step, 1));
+            SOW_FREE(&without);
+            SOW_FREE(&mask);
+            end_with(&f);
+        }
+}
+
+static void test_walk_under_a_mask_has_the_norm_of_what_moves(void **state)
+{
+    (void)state;
+    fixture f;
+    double n_moving = 0;
+    begin_with(&f, "gaussian", SOW_GRANULE, 2);
+    uint32_t *mask = put_mask(&f, "random", 0.3, &n_moving);
+    double norm = walk(&f, 8, 0.02), law = sow_drift_law(0.02, n_moving, 8, POPULATION);
+    CHECK_NEAR(norm, law, 0.02 * law);
+    SOW_FREE(&mask);
+    end_with(&f);
+}
+
 static void test_changed_memory_is_found(void **state)
 {
     (void)state;
@@ -280,6 +357,8 @@ int main(void)
         cmocka_unit_test(test_delta2_is_the_distance_from_the_base),
         cmocka_unit_test(test_step_without_spread_leaves_theta),
         cmocka_unit_test(test_random_shaping_walks_by_the_law),
+        cmocka_unit_test(test_update_under_a_mask_moves_its_weights_only),
+        cmocka_unit_test(test_walk_under_a_mask_has_the_norm_of_what_moves),
         cmocka_unit_test(test_changed_memory_is_found),
         cmocka_unit_test(test_update_to_infinity_names_the_tensor),
         cmocka_unit_test(test_read_of_an_old_generation_is_refused),
