@@ -33,7 +33,7 @@ typedef enum sow_finish { SOW_FINISH_EOS, SOW_FINISH_STOP, SOW_FINISH_LENGTH, SO
 
 /* A completion: new ids, the end token not among them (a stop string's tokens are; its text is cut by the caller). */
 typedef struct sow_completion {
-    int32_t *ids;    /* borrowed from the engine, valid until its next call */
+    int32_t *ids;    /* borrowed from the engine, valid until it generates again */
     float *logprobs; /* [n_sampled], natural logarithm, at temperature 1; NULL unless asked */
     int64_t n;
     int64_t n_sampled; /* with the end token: tokens computed */

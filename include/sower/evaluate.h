@@ -15,6 +15,9 @@
 
 typedef struct sow_evaluator sow_evaluator;
 
+/* Task, held-out rows, probes, and tasks whose retention is rewarded with their mix. */
+enum { SOW_MAX_RETENTION = 16, SOW_MAX_JOBS = SOW_MAX_PROBES + 2 + SOW_MAX_RETENTION + 1 };
+
 typedef struct sow_evaluator_args {
     sow_la *la;               /* borrowed */
     const sow_layout *layout; /* borrowed */
@@ -32,6 +35,9 @@ void sow_evaluator_destroy(sow_evaluator **evaluator);
 
 /* Adds a task (it becomes the evaluator's and is closed with it); max_new 0: the task's own.  `*job` is its number. */
 SOW_NODISCARD sow_code sow_evaluator_add(sow_evaluator *evaluator, sow_task *task, int64_t max_new, int *job);
+/* Adds a job that mixes the n jobs from `first` on: its row r is row r / n of job first + r % n, answered with the
+ * longest max_new of them.  They are answered by tokens, not by choices. */
+SOW_NODISCARD sow_code sow_evaluator_mix(sow_evaluator *evaluator, int first, int64_t n, int *job);
 /* Added to a job's number: not its answers but how likely its right ones are.  A row's reward is the sum of the
  * log-probabilities of the task's own solution and the end token (a choice: its tail) behind the prompt, at least
  * -2^20; it is correct if every one of these tokens is the likeliest; parts[0] counts the rows that have a solution
@@ -49,6 +55,9 @@ SOW_NODISCARD sow_code sow_evaluator_weights(sow_evaluator *evaluator, int64_t k
                                              const sow_tensor_noise *noise);
 bool sow_evaluator_holds(const sow_evaluator *evaluator, int64_t key);
 
+/* Makes a second replica, of the base, for sow_evaluator_run_member. */
+SOW_NODISCARD sow_code sow_evaluator_hold_base(sow_evaluator *evaluator, const float *base);
+
 /* Tokens of a row's prompt. */
 SOW_NODISCARD sow_code sow_evaluator_prompt_tokens(sow_evaluator *evaluator, int job, int64_t row, int64_t *out);
 
@@ -60,6 +69,7 @@ enum { SOW_RIGHT_BITS = 64 };
 typedef struct sow_tally {
     int64_t rows, reward, correct, new_tokens, prompt_tokens, parts[SOW_MAX_PARTS];
     double squares; /* of rewards */
+    double kl;      /* see sow_evaluator_run_member */
     uint64_t right; /* of one run: bit i: rows[i] is correct, i < 64; never added */
 } sow_tally;
 void sow_tally_add(sow_tally *to, const sow_tally *from);
@@ -82,5 +92,16 @@ typedef sow_code (*sow_answer_each)(void *context, const sow_answer *answer);
  * for likelihoods. */
 SOW_NODISCARD sow_code sow_evaluator_run(sow_evaluator *evaluator, int job, const int64_t *rows, int64_t n,
                                          sow_answer_each each, void *context, sow_tally *out);
+
+/* The same for the fitness of a member whose divergence from the base costs: a row counts reward - kl_beta * k3,
+ * rounded once; out->kl is the sum of k3 (kl_beta 0: not computed).  Needs sow_evaluator_hold_base and a task without
+ * choices.
+ *
+ * k3 is an estimate of KL(member || base) per token on the member's own answer (Schulman 2020, "Approximating KL
+ * divergence", its third; as a penalty of fitness ours): the mean of exp(r) - r - 1 over the sampled tokens, the end
+ * token among them, with r = log p_base(token) - log p_member(token) at temperature 1.  An answer without a token has
+ * k3 = 0.  Bits: r in float32, exp by the kernels, the rest in double in the order of the tokens. */
+SOW_NODISCARD sow_code sow_evaluator_run_member(sow_evaluator *evaluator, int job, const int64_t *rows, int64_t n,
+                                                double kl_beta, sow_tally *out);
 
 #endif

@@ -20,7 +20,7 @@ typedef struct sow_unit {
     int32_t round, id, group, job, first, count;
 } sow_unit;
 
-/* What it answers.  Everything but `seconds` is the same whoever computed it.  Rewards are rounded once to integers
+/* What it answers.  It is the same whoever computed it.  Rewards are rounded once to integers
  * (scale 2^32) and added, so slicing is free of consequence. */
 typedef struct sow_result {
     int32_t round, id;
@@ -29,7 +29,7 @@ typedef struct sow_result {
     int32_t new_tokens;
     int32_t parts[2]; /* sums of the task's parts, scale 2^12 */
     float squares;    /* sum of squared rewards, for intervals */
-    float seconds;
+    float kl;         /* sum of what a member's rows were penalised for, before its weight */
 } sow_result;
 _Static_assert(sizeof(sow_unit) + sizeof(sow_result) <= 64, "a unit costs at most 64 bytes on the wire");
 

@@ -276,7 +276,8 @@ bool sow_queue_take(sow_queue *q, sow_unit *out)
 static bool is_same(const sow_result *a, const sow_result *b)
 {
     return a->reward == b->reward && a->correct == b->correct && a->new_tokens == b->new_tokens &&
-           memcmp(a->parts, b->parts, sizeof a->parts) == 0 && memcmp(&a->squares, &b->squares, sizeof a->squares) == 0;
+           memcmp(a->parts, b->parts, sizeof a->parts) == 0 &&
+           memcmp(&a->squares, &b->squares, sizeof a->squares) == 0 && memcmp(&a->kl, &b->kl, sizeof a->kl) == 0;
 }
 
 static void finish(sow_queue *q, int from, const sow_result *result)

@@ -3,7 +3,6 @@
 #include "train_impl.h"
 
 #include "sower/alloc.h"
-#include "sower/clock.h"
 
 #include <string.h>
 
@@ -156,7 +155,6 @@ static sow_code unit_rows(sow_run *run, const sow_unit *unit, int64_t generation
 sow_code sow_run_unit(sow_run *run, const sow_unit *unit, sow_result *out, bool *is_stale)
 {
     int64_t generation = unit->round % 2 == 0 ? unit->round / 2 - 1 : unit->round / 2;
-    double start = sow_clock_now_s();
     const int64_t *rows = NULL;
     sow_tally tally = {0};
     bool has = false;
@@ -176,7 +174,7 @@ sow_code sow_run_unit(sow_run *run, const sow_unit *unit, sow_result *out, bool 
                         .new_tokens = (int32_t)tally.new_tokens,
                         .squares = (float)tally.squares,
                         .parts = {(int32_t)tally.parts[0], (int32_t)tally.parts[1]},
-                        .seconds = (float)(sow_clock_now_s() - start)};
+                        .kl = (float)tally.kl};
     return SOW_OK;
 }
 

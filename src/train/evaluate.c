@@ -42,6 +42,8 @@ void sow_evaluator_destroy(sow_evaluator **evaluator)
         sow_task_close(&e->jobs[i].task);
     sow_engine_destroy(&e->engine);
     sow_replica_destroy(&e->replica);
+    sow_replica_destroy(&e->base);
+    SOW_FREE(&e->k3);
     sow_tokenizer_destroy(&e->tokenizer);
     sow_words_fini(&e->text);
     sow_words_fini(&e->wrapped);
@@ -67,6 +69,30 @@ static const sow_job *job_of(const sow_evaluator *e, int number)
     number &= ~SOW_JOB_LIKELIHOOD;
     SOW_ASSERT(number >= 0 && number < e->n_jobs);
     return &e->jobs[number];
+}
+
+sow_code sow_evaluator_mix(sow_evaluator *e, int first, int64_t n, int *number)
+{
+    sow_job mix = {.mix_first = first, .n_mixed = (int)n};
+    SOW_ASSERT(e->n_jobs < SOW_MAX_JOBS && n > 0 && first >= 0 && first + n <= e->n_jobs);
+    for (int64_t i = 0; i < n; i++) {
+        const sow_job *part = &e->jobs[first + i];
+        SOW_ASSERT(part->task != NULL && !sow_task_has_choices(part->task));
+        mix.max_new = part->max_new > mix.max_new ? part->max_new : mix.max_new;
+    }
+    e->jobs[e->n_jobs] = mix;
+    *number = e->n_jobs++;
+    return SOW_OK;
+}
+
+/* The job that a row of a mix stands for, and its row there. */
+static const sow_job *part_of(const sow_evaluator *e, const sow_job *j, int64_t *row)
+{
+    if (j->task != NULL)
+        return j;
+    const sow_job *part = &e->jobs[j->mix_first + (int)(*row % j->n_mixed)];
+    *row /= j->n_mixed;
+    return part;
 }
 
 sow_task *sow_evaluator_task(sow_evaluator *e, int number)
@@ -134,7 +160,8 @@ sow_code sow_evaluator_encode(sow_evaluator *e, const sow_job *j, int64_t row)
 sow_code sow_evaluator_prompt_tokens(sow_evaluator *e, int number, int64_t row, int64_t *out)
 {
     e->ids.n = 0;
-    SOW_TRY(sow_evaluator_encode(e, job_of(e, number), row));
+    const sow_job *j = part_of(e, job_of(e, number), &row);
+    SOW_TRY(sow_evaluator_encode(e, j, row));
     *out = e->ids.n;
     return SOW_OK;
 }
@@ -146,8 +173,10 @@ static sow_code encode_rows(sow_evaluator *e, const sow_job *j, const int64_t *r
     SOW_TRY(SOW_GROW(&e->answers, &e->answers_capacity, n));
     e->ids.n = 0;
     for (int64_t i = 0; i < n; i++) {
+        int64_t row = rows[i];
+        const sow_job *part = part_of(e, j, &row);
         e->starts[i] = e->ids.n;
-        SOW_TRY(sow_evaluator_encode(e, j, rows[i]));
+        SOW_TRY(sow_evaluator_encode(e, part, row));
     }
     e->starts[n] = e->ids.n;
     for (int64_t i = 0; i < n; i++)
@@ -194,8 +223,15 @@ sow_code sow_evaluator_tell(sow_evaluator *e, const sow_job *j, sow_answer_each 
     return each(context, answer);
 }
 
-static sow_code grade_answer(sow_evaluator *e, const sow_job *j, int64_t row, int64_t i, sow_answer_each each,
-                             void *context, sow_tally *out)
+/* Who asks for answers, and what it wants of them. */
+typedef struct asking {
+    sow_answer_each each; /* may be NULL */
+    void *context;
+    double kl_beta;
+} asking;
+
+static sow_code grade_answer(sow_evaluator *e, const sow_job *j, int64_t row, int64_t i, const asking *a,
+                             sow_tally *out)
 {
     const sow_completion *answer = &e->answers[i];
     sow_answer told = {.row = row, .tokens = answer};
@@ -203,13 +239,17 @@ static sow_code grade_answer(sow_evaluator *e, const sow_job *j, int64_t row, in
     told.completion = e->completion.text;
     told.completion_bytes = e->completion.bytes;
     SOW_TRY(sow_task_grade(j->task, row, told.completion, told.completion_bytes, &told.grade));
+    if (a->kl_beta > 0) {
+        told.grade.reward -= a->kl_beta * e->k3[i];
+        out->kl += e->k3[i];
+    }
     SOW_TRY(sow_evaluator_count(j, row, i, &told.grade, out));
     out->new_tokens += answer->n_sampled;
-    return each == NULL ? SOW_OK : sow_evaluator_tell(e, j, each, context, &told);
+    return a->each == NULL ? SOW_OK : sow_evaluator_tell(e, j, a->each, a->context, &told);
 }
 
-static sow_code generate(sow_evaluator *e, const sow_job *j, const int64_t *rows, int64_t n, sow_answer_each each,
-                         void *context, sow_tally *out)
+static sow_code generate(sow_evaluator *e, const sow_job *j, const int64_t *rows, int64_t n, const asking *a,
+                         sow_tally *out)
 {
     SOW_TRY(encode_rows(e, j, rows, n));
     out->prompt_tokens = e->ids.n;
@@ -218,12 +258,18 @@ static sow_code generate(sow_evaluator *e, const sow_job *j, const int64_t *rows
                                                      .prompts = e->prompts,
                                                      .n_prompts = n,
                                                      .max_new = j->max_new,
+                                                     .want_logprobs = a->kl_beta > 0,
                                                      .stop = e->args.stop,
                                                      .tokenizer = e->tokenizer},
                                 e->answers));
+    if (a->kl_beta > 0)
+        SOW_TRY(sow_evaluator_measure_k3(e, n));
     sow_phase_enter(SOW_PHASE_GRADE);
-    for (int64_t i = 0; i < n; i++)
-        SOW_TRY(grade_answer(e, j, rows[i], i, each, context, out));
+    for (int64_t i = 0; i < n; i++) {
+        int64_t row = rows[i];
+        const sow_job *part = part_of(e, j, &row);
+        SOW_TRY(grade_answer(e, part, row, i, a, out));
+    }
     return SOW_OK;
 }
 
@@ -234,10 +280,23 @@ sow_code sow_evaluator_run(sow_evaluator *e, int number, const int64_t *rows, in
     sow_tally tally = {0};
     if ((number & SOW_JOB_LIKELIHOOD) != 0)
         SOW_TRY(sow_evaluator_likelihood(e, j, rows, n, &tally));
-    else if (sow_task_has_choices(j->task))
+    else if (j->task != NULL && sow_task_has_choices(j->task))
         SOW_TRY(sow_evaluator_choose(e, j, rows, n, each, context, &tally));
     else
-        SOW_TRY(generate(e, j, rows, n, each, context, &tally));
+        SOW_TRY(generate(e, j, rows, n, &(asking){.each = each, .context = context}, &tally));
+    *out = tally;
+    return SOW_OK;
+}
+
+sow_code sow_evaluator_run_member(sow_evaluator *e, int number, const int64_t *rows, int64_t n, double kl_beta,
+                                  sow_tally *out)
+{
+    const sow_job *j = job_of(e, number);
+    sow_tally tally = {0};
+    if (kl_beta == 0)
+        return sow_evaluator_run(e, number, rows, n, NULL, NULL, out);
+    SOW_ASSERT(e->base != NULL && (j->task == NULL || !sow_task_has_choices(j->task)));
+    SOW_TRY(generate(e, j, rows, n, &(asking){.kl_beta = kl_beta}, &tally));
     *out = tally;
     return SOW_OK;
 }
@@ -250,6 +309,7 @@ void sow_tally_add(sow_tally *to, const sow_tally *from)
     to->new_tokens += from->new_tokens;
     to->prompt_tokens += from->prompt_tokens;
     to->squares += from->squares;
+    to->kl += from->kl;
     for (int i = 0; i < SOW_MAX_PARTS; i++)
         to->parts[i] += from->parts[i];
 }

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of the evaluator share: evaluate.c (weights, prompts, answers) and evaluate_score.c (rows that are
- * judged by log-probabilities). */
+/* What the files of the evaluator share: evaluate.c (weights, prompts, answers), evaluate_score.c (rows that are judged
+ * by log-probabilities) and evaluate_kl.c (answers held against the base). */
 #ifndef SOWER_EVALUATE_IMPL_H
 #define SOWER_EVALUATE_IMPL_H
 
 #include "sower/evaluate.h"
 
-enum { SOW_MAX_JOBS = SOW_MAX_PROBES + 2 };
-
 typedef struct sow_job {
-    sow_task *task; /* owned */
+    sow_task *task;         /* owned; NULL: a mix of jobs */
+    int mix_first, n_mixed; /* of a mix */
     int64_t max_new;
 } sow_job;
 
@@ -43,6 +42,10 @@ struct sow_evaluator {
     float *logprobs;           /* by id */
     bool *is_greedy;           /* by id */
     int64_t n_candidates, candidates_capacity, items_capacity, logprobs_capacity, greedy_capacity;
+    /* evaluate_kl.c */
+    sow_replica *base; /* owned; NULL unless asked */
+    double *k3;        /* [n] of the answers */
+    int64_t k3_capacity;
 };
 
 /* Appends the ids of a row's prompt to evaluator->ids. */
@@ -60,5 +63,8 @@ SOW_NODISCARD sow_code sow_evaluator_choose(sow_evaluator *e, const sow_job *job
 SOW_NODISCARD sow_code sow_evaluator_likelihood(sow_evaluator *e, const sow_job *job, const int64_t *rows, int64_t n,
                                                 sow_tally *out);
 void sow_evaluator_score_fini(sow_evaluator *e);
+
+/* evaluate_kl.c: k3 of the n answers just generated with their log-probabilities. */
+SOW_NODISCARD sow_code sow_evaluator_measure_k3(sow_evaluator *e, int64_t n);
 
 #endif
