@@ -3,17 +3,20 @@
  *
  * Needs: replica, la, phase.  Threads: call from the first thread.  Ranks: knows none.
  *
- * A unit is what is summed in one chain: one prompt's group of completions (GRPO), one row (sft).  Its sequences share a
- * prefix, which is computed once; each row of a sequence has one target, the rows of the prefix have none.
+ * A unit is what is summed in one chain: one prompt's group of completions (GRPO), one row (sft).  Its sequences share
+ * a prefix, which is computed once; each row of a sequence has one target, the rows of the prefix have none.
  *
- *     prefix     p0 p1 .. p(P-2)                     inputs without targets (may be empty)
- *     sequence   a0 a1 .. a(n-1)                     inputs a0 .. a(n-2), targets a1 .. a(n-1); a0 is the last prompt token
+ *     prefix     p0 p1 .. p(P-2)        inputs without targets (may be empty)
+ *     sequence   a0 a1 .. a(n-1)        inputs a0 .. a(n-2), targets a1 .. a(n-1); a0 is the last token of the prompt
  *
- * The rows of a unit have a fixed order: sequence 0, sequence 1, ..., then the prefix.  Every element of a unit's float32
- * gradient is one chain over its rows in that order (design, Numerics 8); it is rounded once to a 64-bit integer and
- * added to `sums`.  The embedding's rows are added row by row, as integers; a tied embedding gets the output layer's
- * chain and those.  Bits: independent of threads, micro-batch, recomputation, instruction set, and of which units
- * share a call.  The logarithm of a token's probability has the bits of sow_engine_score. */
+ * The rows of a unit have a fixed order: sequence 0, sequence 1, ..., then the prefix.  Every element of a unit's
+ * float32 gradient is one chain over its rows in that order (design, Numerics 8); it is rounded once to a 64-bit
+ * integer (SOW_FIXED_SCALE) and added to `sums`.  Rows of the input embedding are rounded and added one by one; a tied
+ * embedding gets the output layer's chain and those.  Bits: independent of threads, micro-batch, recomputation,
+ * instruction set, and of which units share a call.  The logarithm of a token's probability has the bits of
+ * sow_engine_score.
+ *
+ * Memory is taken at creation and by runs; a run no larger than those before it takes none. */
 #ifndef SOWER_GRADIENT_H
 #define SOWER_GRADIENT_H
 
@@ -22,15 +25,15 @@
 typedef struct sow_gradient sow_gradient;
 
 typedef struct sow_gradient_options {
-    int64_t row_tokens; /* rows that go through together; a longer sequence goes alone */
-    const char *recompute; /* "auto", "none", "layer" */
+    int64_t row_tokens;    /* rows that go through together; a longer sequence goes alone */
+    const char *recompute; /* activations: "none", kept; "layer", computed again; "auto", kept where they fit 1 GiB */
 } sow_gradient_options;
 
 /* Room for the transposed weights, the float32 gradient and activations; la and layout outlive it. */
 SOW_NODISCARD sow_code sow_gradient_create(sow_la *la, const sow_layout *layout, sow_type type,
                                            const sow_gradient_options *options, sow_gradient **out);
 void sow_gradient_destroy(sow_gradient **gradient);
-/* Bytes, for sequences of at most `positions` tokens with their prefix. */
+/* Bytes, for sequences of at most `positions` tokens with their prefix, without the threads' own scratch. */
 size_t sow_gradient_bytes(const sow_layout *layout, sow_type type, const sow_gradient_options *options,
                           int64_t positions);
 
@@ -49,13 +52,14 @@ typedef struct sow_train_unit {
     int64_t n_sequences;
 } sow_train_unit;
 
-/* A target: ids[index + 1] of a sequence of a unit.  entropy: of the distribution it was drawn from; 0 unless wanted. */
+/* A target: ids[index + 1] of a sequence of a unit of the call.  entropy: of the distribution that it was drawn from,
+ * log(s) - (sum of exp(l - max) (l - max)) / s with s = sum of exp(l - max); 0 unless wanted. */
 typedef struct sow_token {
     int64_t unit, sequence, index;
     float logprob, entropy;
 } sow_token;
 
-/* What the loss says of it: dLoss/dlogprob and dLoss/dentropy. */
+/* What the loss says of it: dLoss/dlogprob and dLoss/dentropy (which counts only if entropies are wanted). */
 typedef struct sow_token_weight {
     float logprob, entropy;
 } sow_token_weight;
@@ -66,14 +70,16 @@ typedef struct sow_gradient_args {
     int64_t n_units;
     double temperature; /* logits are divided by it before anything else; 1: not at all */
     bool wants_entropy;
-    /* From the first thread, for some tokens at a time, in the order of rows; each token once. */
+    /* From the first thread, for some tokens at a time, in the order of rows; each token once.  A code that is not
+     * SOW_OK ends the run. */
     sow_code (*weigh)(void *context, const sow_token *tokens, int64_t n, sow_token_weight *out);
     void *context;
     int64_t *sums; /* [n_elements]; NULL: only log-probabilities are wanted, there is no backward pass */
 } sow_gradient_args;
 
-/* SOW_ENUM for a value that is not finite or a gradient that does not fit (names unit and tensor).  sums are then of no
- * use.  An id outside the vocabulary or a sequence beyond the context is SOW_EARG naming the unit. */
+/* SOW_ENUM for a value that is not finite or a gradient that does not fit: names the unit, and the tensor or the token.
+ * sums are then of no use.  An id outside the vocabulary or a sequence beyond the context is SOW_EARG naming the unit.
+ * A unit without sequences adds nothing. */
 SOW_NODISCARD sow_code sow_gradient_run(sow_gradient *gradient, const sow_gradient_args *args);
 
 /* Floating-point operations since creation. */

@@ -138,6 +138,51 @@ typedef struct sow_adamw_args {
     float *theta_out, *m_out, *v_out; /* not the inputs */
 } sow_adamw_args;
 
+/* Backward of attention.  Pages are those of sow_attention_args followed by the transposes, so that every product has
+ * whole vectors: K [head_dim][16], V [16][head_dim], V [head_dim][16], K [16][head_dim] floats.  With s = q' k (q' the
+ * scaled query), p = exp(s - max) / sum as the forward pass has them, and dp = dy v (a chain over the head):
+ *
+ *     dot = sum of p dp (16 lanes by position mod 16, one tree)      ds = p (dp - dot)
+ *     dq  = scale * (chain over positions of ds k)
+ *     dk  = chain over query rows, then heads, of ds q'              dv = the same of p dy */
+typedef struct sow_attention_stats {
+    float max, sum, dot;
+} sow_attention_stats;
+
+/* One query row of n_queries heads that share a KV head.  scores: scratch of 2 n_queries times n_positions rounded up
+ * to 16. */
+typedef struct sow_attention_dq_args {
+    int64_t n_positions, head_dim, n_queries;
+    float scale;
+    float *q;        /* [n_queries][head_dim]; scaled afterwards */
+    const float *dy; /* [n_queries][head_dim] */
+    const float *const *pages;
+    float *scores;
+    float *dq;                  /* [n_queries][head_dim] */
+    sow_attention_stats *stats; /* out [n_queries] */
+} sow_attention_dq_args;
+
+/* Positions first .. end - 1 (of 0 .. 15) of one page: dk and dv [end - first][ld] go on from what they hold.  Query
+ * row r (of n_rows, in order) sees the first n_visible + r positions of the page; that may be more than 16. */
+typedef struct sow_attention_dkv_args {
+    int64_t head_dim, n_queries, n_rows, first, end, n_visible;
+    int64_t ldq, ldo, ld_stats; /* distance of rows */
+    const float *page;
+    const float *q, *dy;              /* scaled q; [n_rows][n_queries][head_dim] */
+    const sow_attention_stats *stats; /* [n_rows][n_queries] */
+    int64_t ld;
+    float *dk, *dv;
+} sow_attention_dkv_args;
+
+/* From logits to their gradient: with p = exp(l - max) / sum, log p = (l - max) - log(sum), H = entropy:
+ *     out[i] = (weight * ([i = target] - p) - entropy_weight * p * (log p + H)) * scale */
+typedef struct sow_softmax_back_args {
+    int64_t n, target;
+    float max, sum, log_sum, entropy, weight, entropy_weight, scale;
+    const float *logits;
+    float *out; /* may be logits */
+} sow_softmax_back_args;
+
 /* Fixed point for exact sums of gradients: scale 2^48 (design, Numerics 8). */
 #define SOW_FIXED_SCALE 0x1p48
 
@@ -176,6 +221,18 @@ typedef struct sow_kernels {
     /* to[i] = from[i], bit for bit, where bit first + i of the mask is 0. */
     void (*hold)(const uint32_t *mask, int64_t first, int64_t n, const float *from, float *to);
 
+    void (*attention_dq)(const sow_attention_dq_args *args);
+    void (*attention_dkv)(const sow_attention_dkv_args *args);
+    /* Of y = rms_norm(x): dx += its gradient; dy becomes dy * (x * inverse), what this row adds to the gradient of w.
+     * With g = dy * w: dx = inverse * (g - x * c), c = inverse^2 / n * (sum of g x in 16 lanes). */
+    void (*rms_norm_back)(int64_t n, const float *x, const float *w, float eps, float *dy, float *dx);
+    /* gate and up become their gradients. */
+    void (*swiglu_back)(int64_t n, const float *dy, float *gate, float *up);
+    /* The rotation by the opposite angle. */
+    void (*rope_back)(int64_t n, const float *cosine, const float *sine, float *x);
+    /* Entropy of softmax(x): log(sum) - (sum of exp(x - max) (x - max) in 16 lanes) / sum, the sum that of sum_exp. */
+    float (*entropy)(int64_t n, const float *x, float max, float sum);
+    void (*softmax_back)(const sow_softmax_back_args *args);
     void (*outer)(const sow_outer_args *args);
     void (*transpose)(const sow_transpose_args *args);
     void (*adamw)(const sow_adamw_args *args);

@@ -23,6 +23,17 @@ float ISA_FN(read)(int64_t n, const float *x);
 /* attention_isa.c */
 void ISA_FN(attention)(const sow_attention_args *args);
 
+/* attention_back_isa.c */
+void ISA_FN(attention_dq)(const sow_attention_dq_args *args);
+void ISA_FN(attention_dkv)(const sow_attention_dkv_args *args);
+
+/* backward_isa.c */
+void ISA_FN(rms_norm_back)(int64_t n, const float *x, const float *w, float eps, float *dy, float *dx);
+void ISA_FN(swiglu_back)(int64_t n, const float *dy, float *gate, float *up);
+void ISA_FN(rope_back)(int64_t n, const float *cosine, const float *sine, float *x);
+float ISA_FN(entropy)(int64_t n, const float *x, float max, float sum);
+void ISA_FN(softmax_back)(const sow_softmax_back_args *args);
+
 /* rows_isa.c */
 void ISA_FN(rms_norm)(int64_t n, const float *x, const float *w, float eps, float *y);
 void ISA_FN(swiglu)(int64_t n, const float *gate, const float *up, float *out);

@@ -51,7 +51,7 @@ static void array_floats(const sow_shape *shape, int64_t m, int64_t floats[N_ARR
         m * hidden_pad,
         m * 2 * ff_pad,
         m * shape->intermediate_size,
-        SOW_LOGIT_ROWS * sow_la_padded(shape->vocab_size),
+        (m > 0 ? SOW_LOGIT_ROWS : 0) * sow_la_padded(shape->vocab_size),
     };
     for (int i = 0; i < N_ARRAYS; i++)
         floats[i] = (sizes[i] + 15) / 16 * 16; /* each begins on a 64-byte boundary */
@@ -123,31 +123,43 @@ sow_code sow_forward_reserve(sow_forward *forward, int64_t n_positions, int64_t 
     return SOW_OK;
 }
 
-/* A linear layer of m rows: weights of `kind` and, where several are multiplied at once, of those that follow it. */
-typedef struct linear_job {
-    sow_tensor_kind kind, bias;
-    int64_t layer, m, n_pad, k;
-    double n_weights; /* outputs without padding, for the count of operations */
-    const float *x;   /* [m][k] */
-    float *y;         /* [m][n_pad] */
-} linear_job;
-
-static void run_linear(sow_forward *forward, const sow_replica *replica, linear_job job)
+sow_linear_size sow_linear_size_of(const sow_shape *shape, sow_linear linear)
 {
+    const sow_tensor_kind none = SOW_N_TENSOR_KINDS;
+    const int64_t hidden = shape->hidden_size, inner = shape->intermediate_size, vocab = shape->vocab_size;
+    const int64_t q = shape->n_heads * shape->head_dim, kv = shape->n_kv_heads * shape->head_dim;
+    const sow_tensor_kind head = shape->is_tied ? SOW_TENSOR_EMBED : SOW_TENSOR_LM_HEAD;
+    const sow_linear_size sizes[SOW_N_LINEARS] = {
+        [SOW_LINEAR_QKV] = {SOW_TENSOR_Q, shape->has_qkv_bias ? SOW_TENSOR_Q_BIAS : none, hidden,
+                            sow_la_padded(q) + 2 * sow_la_padded(kv), q + 2 * kv},
+        [SOW_LINEAR_O] = {SOW_TENSOR_O, shape->has_o_bias ? SOW_TENSOR_O_BIAS : none, q, sow_la_padded(hidden), hidden},
+        [SOW_LINEAR_GATE_UP] = {SOW_TENSOR_GATE, shape->has_mlp_bias ? SOW_TENSOR_GATE_BIAS : none, hidden,
+                                2 * sow_la_padded(inner), 2 * inner},
+        [SOW_LINEAR_DOWN] = {SOW_TENSOR_DOWN, shape->has_mlp_bias ? SOW_TENSOR_DOWN_BIAS : none, inner,
+                             sow_la_padded(hidden), hidden},
+        [SOW_LINEAR_HEAD] = {head, none, hidden, sow_la_padded(vocab), vocab},
+    };
+    return sizes[linear];
+}
+
+void sow_forward_linear(sow_forward *forward, const sow_replica *replica, sow_linear linear, int64_t layer, int64_t m,
+                        const float *x, float *y)
+{
+    const sow_linear_size size = sow_linear_size_of(&forward->layout->shape, linear);
     sow_la_linear(forward->la,
                   &(sow_linear_args){
                       .type = sow_replica_type(replica),
-                      .m_size = job.m,
-                      .n_size = job.n_pad,
-                      .k_size = job.k,
-                      .ldx = job.k,
-                      .ldy = job.n_pad,
-                      .x = job.x,
-                      .w = sow_replica_find(replica, job.kind, job.layer),
-                      .bias = job.bias == SOW_N_TENSOR_KINDS ? NULL : sow_replica_find(replica, job.bias, job.layer),
-                      .y = job.y,
+                      .m_size = m,
+                      .n_size = size.n_pad,
+                      .k_size = size.k,
+                      .ldx = size.k,
+                      .ldy = size.n_pad,
+                      .x = x,
+                      .w = sow_replica_find(replica, size.kind, layer),
+                      .bias = size.bias == SOW_N_TENSOR_KINDS ? NULL : sow_replica_find(replica, size.bias, layer),
+                      .y = y,
                   });
-    forward->flops += 2.0 * (double)job.m * (double)job.k * job.n_weights;
+    forward->flops += 2.0 * (double)m * (double)size.k * (double)size.n;
     sow_phase_tick();
 }
 
@@ -177,7 +189,7 @@ static void add_and_norm(sow_forward *forward, const sow_replica *replica, int64
 }
 
 /* Norms (if the shape has them) and rotates n_heads heads of a row. */
-static void turn_heads(const sow_forward *forward, const float *norm, int64_t n_heads, int64_t position, float *heads)
+void sow_forward_turn(const sow_forward *forward, const float *norm, int64_t n_heads, int64_t position, float *heads)
 {
     const sow_shape *shape = &forward->layout->shape;
     const int64_t dim = shape->head_dim, half = forward->rope.half;
@@ -192,11 +204,10 @@ static void turn_heads(const sow_forward *forward, const float *norm, int64_t n_
 /* Beyond this the sum of the squares of a row (at most 2^17 long) may be infinite. */
 static const float largest_state = 1e16f;
 
-static bool overflows(const sow_forward *forward, int64_t i)
+bool sow_forward_overflows(int64_t n, const float *x)
 {
-    const float *x = forward->x + i * forward->hidden_pad;
     int is_beyond = 0;
-    for (int64_t c = 0; c < forward->layout->shape.hidden_size; c++)
+    for (int64_t c = 0; c < n; c++)
         is_beyond |= !(fabsf(x[c]) <= largest_state);
     return is_beyond != 0;
 }
@@ -213,14 +224,14 @@ static void store_rows(sow_forward *forward, const sow_replica *replica, sow_row
     for (int64_t i = 0; i < m; i++) {
         const int64_t position = rows[i].position;
         float *q = forward->qkv + i * stride, *k = q + forward->q_pad, *v = k + forward->kv_pad;
-        turn_heads(forward, q_norm, shape->n_heads, position, q);
-        turn_heads(forward, k_norm, shape->n_kv_heads, position, k);
+        sow_forward_turn(forward, q_norm, shape->n_heads, position, q);
+        sow_forward_turn(forward, k_norm, shape->n_kv_heads, position, k);
         for (int64_t h = 0; h < shape->n_kv_heads; h++) {
             float *base = sow_cache_base(&forward->cache, rows[i].pages[position / SOW_PAGE], layer, h);
             sow_cache_write(&forward->cache, base, position % SOW_PAGE, k + h * dim, v + h * dim);
         }
         if (layer + 1 == shape->n_layers)
-            rows[i].is_overflowing = overflows(forward, i);
+            rows[i].is_overflowing = sow_forward_overflows(shape->hidden_size, forward->x + i * forward->hidden_pad);
     }
 }
 
@@ -300,33 +311,19 @@ static void run_gate(sow_forward *forward, int64_t m)
  * go on. */
 static int64_t run_layer(sow_forward *forward, const sow_replica *replica, sow_row *rows, int64_t m, int64_t layer)
 {
-    const sow_shape *shape = &forward->layout->shape;
-    const int64_t q = shape->n_heads * shape->head_dim, kv = shape->n_kv_heads * shape->head_dim;
-    const int64_t hidden = shape->hidden_size, inner = shape->intermediate_size;
-    const sow_tensor_kind none = SOW_N_TENSOR_KINDS;
-    const bool is_last = layer + 1 == shape->n_layers;
-
-    run_linear(forward, replica,
-               (linear_job){SOW_TENSOR_Q, shape->has_qkv_bias ? SOW_TENSOR_Q_BIAS : none, layer, m,
-                            forward->q_pad + 2 * forward->kv_pad, hidden, (double)(q + 2 * kv), forward->normed,
-                            forward->qkv});
+    const bool is_last = layer + 1 == forward->layout->shape.n_layers;
+    sow_forward_linear(forward, replica, SOW_LINEAR_QKV, layer, m, forward->normed, forward->qkv);
     store_rows(forward, replica, rows, m, layer);
     if (is_last)
         m = keep_wanted(forward, rows, m);
     if (m == 0)
         return 0;
     attend_rows(forward, rows, m, layer);
-    run_linear(forward, replica,
-               (linear_job){SOW_TENSOR_O, shape->has_o_bias ? SOW_TENSOR_O_BIAS : none, layer, m, forward->hidden_pad,
-                            q, (double)hidden, forward->attended, forward->y});
+    sow_forward_linear(forward, replica, SOW_LINEAR_O, layer, m, forward->attended, forward->y);
     add_and_norm(forward, replica, m, false, SOW_TENSOR_POST_NORM, layer);
-    run_linear(forward, replica,
-               (linear_job){SOW_TENSOR_GATE, shape->has_mlp_bias ? SOW_TENSOR_GATE_BIAS : none, layer, m,
-                            2 * forward->ff_pad, hidden, 2.0 * (double)inner, forward->normed, forward->gate_up});
+    sow_forward_linear(forward, replica, SOW_LINEAR_GATE_UP, layer, m, forward->normed, forward->gate_up);
     run_gate(forward, m);
-    run_linear(forward, replica,
-               (linear_job){SOW_TENSOR_DOWN, shape->has_mlp_bias ? SOW_TENSOR_DOWN_BIAS : none, layer, m,
-                            forward->hidden_pad, inner, (double)hidden, forward->inner, forward->y});
+    sow_forward_linear(forward, replica, SOW_LINEAR_DOWN, layer, m, forward->inner, forward->y);
     add_and_norm(forward, replica, m, false, is_last ? SOW_TENSOR_FINAL_NORM : SOW_TENSOR_INPUT_NORM,
                  is_last ? -1 : layer + 1);
     return m;
@@ -335,22 +332,21 @@ static int64_t run_layer(sow_forward *forward, const sow_replica *replica, sow_r
 void sow_forward_run(sow_forward *forward, const sow_replica *replica, sow_row *rows, int64_t *n_rows)
 {
     int64_t m = *n_rows;
+    const int64_t hidden = forward->layout->shape.hidden_size;
     SOW_ASSERT(m >= 1 && m <= forward->max_rows);
     embed_rows(forward, replica, rows, m);
     add_and_norm(forward, replica, m, true, SOW_TENSOR_INPUT_NORM, 0);
     for (int64_t layer = 0; layer < forward->layout->shape.n_layers; layer++)
         m = run_layer(forward, replica, rows, m, layer);
     for (int64_t i = 0; i < m; i++)
-        rows[i].is_overflowing = rows[i].is_overflowing || overflows(forward, i);
+        rows[i].is_overflowing =
+            rows[i].is_overflowing || sow_forward_overflows(hidden, forward->x + i * forward->hidden_pad);
     *n_rows = m;
 }
 
 void sow_forward_logits(sow_forward *forward, const sow_replica *replica, int64_t first, int64_t n)
 {
-    const sow_shape *shape = &forward->layout->shape;
     SOW_ASSERT(n >= 1 && n <= SOW_LOGIT_ROWS);
-    run_linear(forward, replica,
-               (linear_job){shape->is_tied ? SOW_TENSOR_EMBED : SOW_TENSOR_LM_HEAD, SOW_N_TENSOR_KINDS, -1, n,
-                            forward->vocab_pad, shape->hidden_size, (double)shape->vocab_size,
-                            forward->normed + first * shape->hidden_size, forward->logits});
+    sow_forward_linear(forward, replica, SOW_LINEAR_HEAD, -1, n,
+                       forward->normed + first * forward->layout->shape.hidden_size, forward->logits);
 }

@@ -89,7 +89,7 @@ SOW_NODISCARD sow_code sow_forward_init(sow_forward *forward, sow_la *la, const 
 void sow_forward_fini(sow_forward *forward);
 /* Room for sequences of n_positions in n_pages pages. */
 SOW_NODISCARD sow_code sow_forward_reserve(sow_forward *forward, int64_t n_positions, int64_t n_pages);
-/* Bytes of the arrays of a forward pass without rope and cache; floats of `block` of it. */
+/* Floats of `block`. */
 int64_t sow_forward_floats(const sow_layout *layout, int64_t max_rows);
 /* Feeds *n_rows rows (<= max_rows): K and V of each go to its pages.  Rows of one sequence may be there together,
  * positions in any order.  Afterwards rows[0 .. *n_rows) are those that want logits or overflow, in their order, and
@@ -97,6 +97,30 @@ int64_t sow_forward_floats(const sow_layout *layout, int64_t max_rows);
 void sow_forward_run(sow_forward *forward, const sow_replica *replica, sow_row *rows, int64_t *n_rows);
 /* Logits of rows first .. first + n - 1 (n <= SOW_LOGIT_ROWS) of those, in forward->logits, vocab_pad apart. */
 void sow_forward_logits(sow_forward *forward, const sow_replica *replica, int64_t first, int64_t n);
+
+/* The multiplications of a pass: Q, K, V are one, and so are GATE and UP. */
+typedef enum sow_linear {
+    SOW_LINEAR_QKV,
+    SOW_LINEAR_O,
+    SOW_LINEAR_GATE_UP,
+    SOW_LINEAR_DOWN,
+    SOW_LINEAR_HEAD,
+    SOW_N_LINEARS
+} sow_linear;
+typedef struct sow_linear_size {
+    sow_tensor_kind kind, bias; /* of the first tensor; bias SOW_N_TENSOR_KINDS: none */
+    int64_t k, n_pad;           /* inputs; outputs with each tensor padded */
+    int64_t n;                  /* outputs without padding */
+} sow_linear_size;
+sow_linear_size sow_linear_size_of(const sow_shape *shape, sow_linear linear);
+
+/* Steps of a pass, which training takes too.  y [m][n_pad] = x [m][k] times the weights; layer -1: the head. */
+void sow_forward_linear(sow_forward *forward, const sow_replica *replica, sow_linear linear, int64_t layer, int64_t m,
+                        const float *x, float *y);
+/* Norms (if norm is not NULL) and rotates n_heads heads of a row. */
+void sow_forward_turn(const sow_forward *forward, const float *norm, int64_t n_heads, int64_t position, float *heads);
+/* Whether one of the n values of a state is beyond the range in which norms work. */
+bool sow_forward_overflows(int64_t n, const float *x);
 /* Whether n items of about `cost` operations each are worth waking the threads. */
 bool sow_forward_is_worth(const sow_forward *forward, int64_t n, int64_t cost);
 

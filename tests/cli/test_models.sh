@@ -86,9 +86,15 @@ chmod -R u+w bent
 sed -i 's/"rope_theta": *[0-9.]*/"rope_theta": 12345.0/' bent/config.json
 refused 1 "values are not those" sower check bent "$fixture/reference.json"
 grep -q '"ok": false' out || fail "check does not say which part is wrong"
-echo '{"ce": {}}' >later.json
-refused 1 "nothing" sower check a later.json
-grep -q '"skipped": "gradients are not in this version"' out || fail "check does not say what it skips"
+# Gradients too; and a reference that has nothing, or not what it should.
+status 0 sower check "$fixture" "$fixture/train.json"
+grep -q '"part": "ce", "loss": 5.[0-9]*, "grad": {"model.embed_tokens.weight": {"norm": ' out || fail "check does not print gradients"
+grep -q '"part": "policy.2", ' out || fail "check does not print all parts"
+refused 1 "values are not those" sower check bent "$fixture/train.json"
+echo '{"ce": {}}' >empty.json
+refused 1 "ce.ids: expected rows" sower check a empty.json
+echo '{}' >empty.json
+refused 1 "nothing to compare" sower check a empty.json
 if [ -d "$shared" ]; then
     status 0 sower check "$sprout" "$shared/golden/sprout_proto.json"
     grep -q '"part": "greedy", "ok": true, "values": 2[0-9][0-9][0-9]' out || fail "greedy tokens of the golden rows were not compared"
