@@ -7,13 +7,14 @@
 /* Each line as in the header, every operation rounded. */
 INLINE void step(const sow_adamw_args *a, sow_anchor anchor)
 {
-    const float *restrict gradient = a->gradient, *restrict theta = a->theta, *restrict base = a->base;
-    const float *restrict m_in = a->m, *restrict v_in = a->v;
-    float *restrict theta_out = a->theta_out, *restrict m_out = a->m_out, *restrict v_out = a->v_out;
+    const float *gradient = a->gradient, *theta = a->theta, *base = a->base, *m_in = a->m, *v_in = a->v;
+    float *theta_out = a->theta_out, *m_out = a->m_out, *v_out = a->v_out;
     const float clip = a->clip, keep = a->keep, one_minus_beta1 = a->one_minus_beta1, beta2 = a->beta2;
     const float one_minus_beta2 = a->one_minus_beta2, eps = a->eps, step_size = a->step_size;
     const float root_correction = a->root_correction, decay = a->anchor_decay, anchor_keep = 1.0f - decay;
-    for (int64_t i = 0; i < a->n; i++) {
+    const int64_t n = a->n;
+    INDEPENDENT for (int64_t i = 0; i < n; i++)
+    {
         const float g = gradient[i] * clip, w = theta[i] * keep;
         const float m = m_in[i] + (g - m_in[i]) * one_minus_beta1;
         const float v = v_in[i] * beta2 + (g * g) * one_minus_beta2;

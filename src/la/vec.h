@@ -13,10 +13,13 @@
 
 #include "scalar.h"
 
+/* UNROLL: every turn of the loop in line.  INDEPENDENT: no turn reads what another wrote, pointers do not overlap. */
 #if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
+#define UNROLL      _Pragma("clang loop unroll(full)")
+#define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
 #else
-#define UNROLL _Pragma("GCC unroll 32")
+#define UNROLL      _Pragma("GCC unroll 32")
+#define INDEPENDENT _Pragma("GCC ivdep")
 #endif
 
 #if defined(SOW_PLAIN)

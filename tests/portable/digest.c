@@ -223,6 +223,125 @@ static uint64_t digest_member(const sow_kernels *k, sow_noise_loop loop)
     return h;
 }
 
+/* Every number of rows, hence every tile; ordinary values, then of all magnitudes with subnormal products; rows near to
+ * and far from each other. */
+static uint64_t digest_outer(const sow_kernels *k)
+{
+    enum { T = 140, COLUMNS = 77, FAR = 520 };
+    float *dy = take(T * FAR, sizeof *dy), *x = take(T * FAR, sizeof *x), *dw = take(MAX_M * COLUMNS, sizeof *dw);
+    uint64_t h = 0;
+    for (int is_wild = 0; is_wild < 2; is_wild++) {
+        fill(T * FAR, 7, 1.0f, dy);
+        fill(T * FAR, 8, is_wild ? 0x1p-130f : 1.0f, x);
+        fill(MAX_M * COLUMNS, 9, is_wild ? 0x1p-140f : 1.0f, dw);
+        if (is_wild)
+            fill_weights(SOW_F32, dy, T * FAR);
+        for (int64_t n = 1; n <= MAX_M; n++) {
+            k->outer(&(sow_outer_args){.t_size = T - n,
+                                       .n_size = n,
+                                       .k_size = COLUMNS - n % 3,
+                                       .ldy = n % 2 ? MAX_M : FAR,
+                                       .ldx = n % 5 ? COLUMNS : FAR,
+                                       .ldw = COLUMNS,
+                                       .dy = dy,
+                                       .x = x,
+                                       .dw = dw});
+            h = digest(h, MAX_M * COLUMNS, dw);
+        }
+    }
+    free(dy), free(x), free(dw);
+    return h;
+}
+
+/* Of values of all magnitudes, subnormal and infinite as fp16 too. */
+static uint64_t digest_transpose(const sow_kernels *k)
+{
+    enum { ROWS = 41, COLUMNS = 77, INNER = 50, PADDED = 96 };
+    float *theta = take(ROWS * COLUMNS, sizeof *theta);
+    void *w = take(PADDED * INNER, sizeof(float));
+    uint64_t h = 0;
+    fill_weights(SOW_F32, theta, ROWS * COLUMNS);
+    for (int64_t i = 0; i < ROWS * COLUMNS; i++)
+        theta[i] *= i % 3 == 0 ? 1.0f : 0x1p50f;
+    for (sow_type type = 0; type < SOW_N_TYPES; type++) {
+        k->transpose(&(sow_transpose_args){.type = type,
+                                           .n_size = ROWS,
+                                           .k_size = COLUMNS,
+                                           .inner_size = INNER,
+                                           .inner_first = 3,
+                                           .n_panels = PADDED / SOW_PANEL,
+                                           .theta = theta,
+                                           .w = w});
+        h = digest_bytes(h, PADDED * INNER * (type == SOW_F32 ? sizeof(float) : sizeof(uint16_t)), w);
+    }
+    free(theta), free(w);
+    return h;
+}
+
+/* Three steps, with gradients whose squares overflow, are ordinary, or are subnormal. */
+static uint64_t digest_adamw(const sow_kernels *k)
+{
+    static float gradient[ROW], base[ROW], state[2][3][ROW]; /* theta, m, v */
+    uint64_t h = 0;
+    fill(ROW, 10, 0.1f, base);
+    for (sow_anchor anchor = SOW_ANCHOR_NONE; anchor <= SOW_ANCHOR_L2; anchor++) {
+        memset(state, 0, sizeof state);
+        memcpy(state[0][0], base, sizeof base);
+        for (uint64_t t = 0; t < 3; t++) {
+            float(*from)[ROW] = state[t % 2], (*to)[ROW] = state[1 - t % 2];
+            fill(ROW, 11 + t, 1.0f, gradient);
+            for (int64_t i = 0; i < ROW; i++)
+                gradient[i] *= i % 5 == 0 ? 0x1p66f : i % 5 == 1 ? 0x1p-66f : i % 5 == 2 ? 0x1p-140f : 1.0f;
+            k->adamw(&(sow_adamw_args){.n = ROW,
+                                       .clip = 0.7f,
+                                       .keep = 0.99999f,
+                                       .one_minus_beta1 = 0.1f,
+                                       .beta2 = 0.999f,
+                                       .one_minus_beta2 = 0.001f,
+                                       .eps = 1e-8f,
+                                       .step_size = 3e-3f,
+                                       .root_correction = 0.0316f,
+                                       .anchor = anchor,
+                                       .anchor_decay = 1e-3f,
+                                       .gradient = gradient,
+                                       .theta = from[0],
+                                       .base = base,
+                                       .m = from[1],
+                                       .v = from[2],
+                                       .theta_out = to[0],
+                                       .m_out = to[1],
+                                       .v_out = to[2]});
+            for (int i = 0; i < 3; i++)
+                h = digest(h, ROW, to[i]);
+        }
+    }
+    return h;
+}
+
+/* Sums that are to fit, of all magnitudes below 2^15; then a number that does not fit; and back to floats. */
+static uint64_t digest_fixed(const sow_kernels *k)
+{
+    float *x = take(MANY, sizeof *x);
+    int64_t *sums = take(MANY, sizeof *sums), *twice = take(MANY, sizeof *twice);
+    uint64_t h = 0;
+    for (uint64_t i = 0; i < MANY; i++) {
+        uint32_t u = random_word(i) & 0xbfffffff; /* below 2 */
+        memcpy(&x[i], &u, sizeof u);
+        x[i] *= i % 4 == 0 ? 0x1p13f : i % 4 == 1 ? 0x1p-40f : 1.0f;
+        memcpy(&twice[i], (const uint64_t[]){(uint64_t)random_word(i + MANY) << (i % 31)}, sizeof *twice);
+    }
+    for (int i = 0; i < 2; i++)
+        h = h * 31 + (uint64_t)(k->add_fixed(MANY - i, x, sums) != 0);
+    h = digest_bytes(h, MANY * sizeof *sums, sums) + (uint64_t)(k->add_int64(MANY, sums, twice) != 0);
+    h = digest_bytes(h, MANY * sizeof *sums, twice);
+    k->from_fixed(MANY, twice, x);
+    h = digest(h, MANY, x);
+    x[MANY - 1] = 0x1p15f;
+    h = h * 31 + (uint64_t)(k->add_fixed(MANY, x, sums) != 0);
+    free(x), free(sums), free(twice);
+    return h;
+}
+
 static void print_digests(const sow_kernels *k)
 {
     (void)printf("%-6s", k->name);
@@ -232,6 +351,8 @@ static void print_digests(const sow_kernels *k)
     (void)printf(" functions %016" PRIx64, digest_functions(k));
     for (sow_noise_loop loop = 0; loop < SOW_N_NOISE_LOOPS; loop++)
         (void)printf(" noise %016" PRIx64 " member %016" PRIx64, digest_noise(k, loop), digest_member(k, loop));
+    (void)printf(" outer %016" PRIx64 " transpose %016" PRIx64, digest_outer(k), digest_transpose(k));
+    (void)printf(" adamw %016" PRIx64 " fixed %016" PRIx64, digest_adamw(k), digest_fixed(k));
     (void)printf("\n");
 }
 

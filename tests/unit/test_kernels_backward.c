@@ -70,6 +70,9 @@ static void test_outer_of_every_shape_is_one_chain_an_element(void **state)
     check_outer(33, 257, 40, false);
     check_outer(20, 600, 64, false);
     check_outer(0, 5, 40, false);
+    check_outer(130, 600, 40, false); /* rows far apart: copied */
+    check_outer(150, 40, 600, false);
+    check_outer(129, 515, 517, false);
 }
 
 static void test_outer_of_subnormal_and_large_values_is_one_chain_an_element(void **state)
