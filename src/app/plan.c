@@ -201,7 +201,9 @@ static sow_code say_memory(const planning *p)
     char note[64];
     SOW_TRY(sow_app_say("memory\n"));
     SOW_TRY(say_bytes("node: theta twice, base, records", plan->theta_bytes, "shared by its ranks"));
-    SOW_TRY(say_bytes("rank: weights as computed with", plan->replica_bytes, sow_type_name(p->type)));
+    (void)snprintf(note, sizeof note, "%s%s", sow_type_name(p->type),
+                   p->options->es.kl_beta > 0 ? ", of a member and of the base" : "");
+    SOW_TRY(say_bytes("rank: weights as computed with", plan->replica_bytes, note));
     SOW_TRY(say_bytes("rank: KV cache and activations", plan->engine_bytes, "at most"));
     (void)snprintf(note, sizeof note, "%lld ranks", (long long)p->ranks_per_node);
     SOW_TRY(say_bytes("a node together", plan->node_bytes, note));

@@ -17,7 +17,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { CHAT_NAME = 32, MAX_NAMES = 64 };
+enum { CHAT_NAME = 32 };
 
 /* What only root has while a run starts. */
 typedef struct start {
@@ -49,25 +49,14 @@ done:
     return rc;
 }
 
-/* Options that are in the table and not in the program. */
-static sow_code check_built(const sow_conf *conf)
-{
-    const sow_options *o = sow_conf_options(conf);
-    if (o->es.kl_beta != 0)
-        return sow_conf_reject(conf, "es.kl_beta", "0: more is not built yet", NULL, 0);
-    if (o->es.retention != 0)
-        return sow_conf_reject(conf, "es.retention", "0: more is not built yet", NULL, 0);
-    return SOW_OK;
-}
-
 sow_code sow_es_check_names(const sow_conf *conf)
 {
     const sow_options *o = sow_conf_options(conf);
-    const char *names[MAX_NAMES];
+    const char *names[SOW_MAX_NAMES];
     int64_t n = sow_noise_count();
     if (strcmp(o->method, "es") != 0)
         return SOW_FAIL(SOW_ECONF, "method: %s is not built yet, expected es", o->method);
-    SOW_TRY(check_built(conf));
+    SOW_TRY(sow_retention_check(conf));
     for (int64_t i = 0; i < n; i++)
         names[i] = sow_noise_at(i)->name;
     SOW_TRY(check_name(conf, "es.noise", names, n, sow_noise_find(o->es.noise) != NULL));
@@ -276,7 +265,8 @@ static sow_code make_root(start *s, sow_run *run, sow_root *root)
     SOW_TRY(sow_tau_parse(run->options->measure.tau, &root->tau));
     SOW_TRY(SOW_ALLOC(&root->nodes, sow_world_n_nodes(run->world)));
     SOW_TRY(SOW_ALLOC(&root->reports, sow_world_size(run->world)));
-    SOW_TRY(SOW_ALLOC(&root->tallies, run->options->es.population));
+    SOW_TRY(SOW_ALLOC(&root->tallies, 2 * run->options->es.population));
+    SOW_TRY(SOW_ALLOC(&root->rewards, run->options->es.population));
     return sow_queue_create(run->world, TAG_UNIT, strcmp(run->options->es.schedule, "dynamic") == 0, &root->queue);
 }
 
@@ -286,6 +276,7 @@ static void root_fini(sow_root *root)
     SOW_FREE(&root->nodes);
     SOW_FREE(&root->reports);
     SOW_FREE(&root->tallies);
+    SOW_FREE(&root->rewards);
     SOW_FREE(&root->units);
 }
 

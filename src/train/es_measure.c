@@ -44,7 +44,8 @@ sow_tally sow_root_tally(const sow_unit *unit, const sow_result *result)
                        .correct = result->correct,
                        .new_tokens = result->new_tokens,
                        .parts = {result->parts[0], result->parts[1]},
-                       .squares = (double)result->squares};
+                       .squares = (double)result->squares,
+                       .kl = (double)result->kl};
 }
 
 static sow_code evaluate_jobs(sow_root *root, int64_t step, bool has_held_out)
@@ -179,20 +180,41 @@ static void put_phases(sow_root *root, sow_line *line, int64_t step, double *flo
     sow_line_end_object(line);
 }
 
+/* Fitness where it is not the reward, and what it is made of. */
+static void put_fitness(const sow_root *root, sow_line *line)
+{
+    const sow_options *o = root->run->options;
+    const sow_tally *retention = &root->now.retention;
+    if (o->es.kl_beta == 0 && retention->rows == 0)
+        return;
+    sow_summary s = sow_stats_summary(root->run->fitness, o->es.population);
+    sow_line_real(line, "fitness", s.mean);
+    sow_line_real(line, "fitness_std", s.std);
+    if (o->es.kl_beta > 0)
+        sow_line_real(line, "kl",
+                      (root->now.tally.kl + retention->kl) / (double)(root->now.tally.rows + retention->rows));
+    if (retention->rows == 0)
+        return;
+    sow_line_real(line, "retention_reward", sow_root_raw_reward(root, retention));
+    sow_line_real(line, "retention_accuracy", (double)retention->correct / (double)retention->rows);
+}
+
 static void put_generation(sow_root *root, sow_line *line, int64_t step)
 {
     sow_run *run = root->run;
     const sow_options *o = run->options;
     const sow_task_kind *kind = sow_task_kind_of(sow_evaluator_task(run->evaluator, run->train_job));
     const sow_tally *t = &root->now.tally;
-    sow_summary s = sow_stats_summary(run->fitness, o->es.population);
+    sow_summary s = sow_stats_summary(root->rewards, o->es.population);
     sow_traffic traffic = sow_world_traffic(run->world);
     double flops = 0;
-    int64_t tokens = t->new_tokens + t->prompt_tokens;
+    int64_t tokens =
+        t->new_tokens + t->prompt_tokens + root->now.retention.new_tokens + root->now.retention.prompt_tokens;
     sow_line_real(line, "reward", s.mean);
     sow_line_real(line, "reward_std", s.std);
     sow_line_real(line, "reward_min", s.min);
     sow_line_real(line, "reward_max", s.max);
+    put_fitness(root, line);
     if (root->now.center.rows > 0)
         sow_line_real(line, "reward_center", sow_tally_mean_reward(&root->now.center));
     sow_line_real(line, "accuracy", (double)t->correct / (double)t->rows);
@@ -289,7 +311,7 @@ static void log_step(const sow_root *root, int64_t step, bool has_generation)
     const sow_options *o = run->options;
     char text[256] = "";
     if (has_generation) {
-        sow_summary s = sow_stats_summary(run->fitness, o->es.population);
+        sow_summary s = sow_stats_summary(root->rewards, o->es.population);
         (void)snprintf(text, sizeof text, "  reward %.4f +- %.4f  norm %.4g  %.2f s", s.mean, s.std,
                        sqrt(root->now.delta2), sow_clock_now_s() - root->now.began_s);
     }

@@ -17,44 +17,63 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Slices of a member's prompts: enough that ranks do not wait for each other at the end, none under unit_tokens_min. */
-static sow_code count_slices(sow_root *root, int64_t *out)
+/* Slices of a member's n rows of a job: enough that ranks do not wait for each other at the end, none under
+ * unit_tokens_min.  *prompt_tokens: of one pass over them. */
+static sow_code count_slices(sow_root *root, int job, const int64_t *rows, int64_t n_rows, int64_t *prompt_tokens,
+                             int64_t *out)
 {
     sow_run *run = root->run;
     const sow_options *o = run->options;
-    root->now.prompt_tokens = 0;
-    int64_t tokens = run->n_rows * sow_evaluator_max_new(run->evaluator, run->train_job);
-    for (int64_t i = 0; i < run->n_rows; i++) {
+    *prompt_tokens = 0;
+    for (int64_t i = 0; i < n_rows; i++) {
         int64_t n = 0;
-        SOW_TRY(sow_evaluator_prompt_tokens(run->evaluator, run->train_job, run->rows[i], &n));
-        tokens += n;
-        root->now.prompt_tokens += n;
+        SOW_TRY(sow_evaluator_prompt_tokens(run->evaluator, job, rows[i], &n));
+        *prompt_tokens += n;
     }
+    int64_t tokens = n_rows * sow_evaluator_max_new(run->evaluator, job) + *prompt_tokens;
     int64_t possible = tokens / o->es.unit_tokens_min;
     int64_t useful = ((int64_t)MAX_UNITS_A_RANK * sow_world_size(run->world) + o->es.population - 1) / o->es.population;
     int64_t slices = possible < useful ? possible : useful;
-    slices = slices < run->n_rows ? slices : run->n_rows;
+    slices = slices < n_rows ? slices : n_rows;
     *out = slices < 1 ? 1 : slices;
     return SOW_OK;
 }
 
+/* Fitness is the mean over all rows of a member; what is shown as its reward, over the task's alone and without the
+ * penalty. */
 static void collect(sow_root *root)
 {
+    sow_run *run = root->run;
     const sow_result *results = sow_queue_results(root->queue);
-    int64_t members = root->run->options->es.population;
-    memset(root->tallies, 0, (size_t)members * sizeof *root->tallies);
-    memset(&root->now.tally, 0, sizeof root->now.tally);
-    memset(&root->now.center, 0, sizeof root->now.center);
+    const int64_t members = run->options->es.population;
+    const int64_t prompt_tokens = root->now.tally.prompt_tokens, retention_tokens = root->now.retention.prompt_tokens;
+    memset(root->tallies, 0, 2 * (size_t)members * sizeof *root->tallies);
+    root->now.tally = (sow_tally){.prompt_tokens = members * prompt_tokens};
+    root->now.retention = (sow_tally){.prompt_tokens = members * retention_tokens};
+    root->now.center = (sow_tally){0};
     for (int64_t i = 0; i < root->now.n_units; i++) {
-        int group = root->units[i].group;
-        sow_tally t = sow_root_tally(&root->units[i], &results[i]);
-        sow_tally_add(group < 0 ? &root->now.center : &root->tallies[group], &t);
-        if (group >= 0)
-            sow_tally_add(&root->now.tally, &t);
+        const sow_unit *unit = &root->units[i];
+        sow_tally t = sow_root_tally(unit, &results[i]);
+        if (unit->group < 0) {
+            sow_tally_add(&root->now.center, &t);
+            continue;
+        }
+        bool is_retention = unit->job == run->retention_job;
+        sow_tally_add(&root->tallies[(is_retention ? members : 0) + unit->group], &t);
+        sow_tally_add(is_retention ? &root->now.retention : &root->now.tally, &t);
     }
-    root->now.tally.prompt_tokens = members * root->now.prompt_tokens;
-    for (int64_t i = 0; i < members; i++)
-        root->run->fitness[i] = sow_tally_mean_reward(&root->tallies[i]);
+    for (int64_t i = 0; i < members; i++) {
+        sow_tally all = root->tallies[i];
+        root->rewards[i] = sow_root_raw_reward(root, &all);
+        sow_tally_add(&all, &root->tallies[members + i]);
+        run->fitness[i] = sow_tally_mean_reward(&all);
+    }
+}
+
+double sow_root_raw_reward(const sow_root *root, const sow_tally *t)
+{
+    double penalty = t->rows == 0 ? 0 : root->run->options->es.kl_beta * t->kl / (double)t->rows;
+    return sow_tally_mean_reward(t) + penalty;
 }
 
 /* Evaluates the population of a generation into run->fitness. */
@@ -62,12 +81,17 @@ static sow_code evaluate_population(sow_root *root, int64_t generation)
 {
     sow_run *run = root->run;
     const sow_options *o = run->options;
-    int64_t n = 0, slices = 1;
+    int64_t n = 0, slices = 1, retention_slices = 1;
     double start = sow_clock_now_s();
     SOW_TRY(sow_run_draw(run, generation));
-    SOW_TRY(count_slices(root, &slices));
-    for (int64_t i = 0; i < o->es.population; i++)
+    SOW_TRY(count_slices(root, run->train_job, run->rows, run->n_rows, &root->now.tally.prompt_tokens, &slices));
+    if (run->n_retention_rows > 0)
+        SOW_TRY(count_slices(root, run->retention_job, run->rows + run->n_rows, run->n_retention_rows,
+                             &root->now.retention.prompt_tokens, &retention_slices));
+    for (int64_t i = 0; i < o->es.population; i++) {
         SOW_TRY(sow_root_add_units(root, &n, (int)i, run->train_job, run->n_rows, slices));
+        SOW_TRY(sow_root_add_units(root, &n, (int)i, run->retention_job, run->n_retention_rows, retention_slices));
+    }
     if (o->es.evaluate_center)
         SOW_TRY(sow_root_add_units(root, &n, -1, run->train_job, run->n_rows, slices));
     root->now.n_units = n;

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-static sow_code add_job(sow_run *run, sow_task *task, int64_t max_new, int *job)
+sow_code sow_run_add_job(sow_run *run, sow_task *task, int64_t max_new, int *job)
 {
     sow_code rc = sow_evaluator_add(run->evaluator, task, max_new, job);
     if (rc != SOW_OK)
@@ -27,18 +27,30 @@ static sow_code open_jobs(sow_run *run)
     sow_task *task = NULL, *held_out = NULL;
     bool has = false;
     SOW_TRY(open_task(run, 0, &o->task, &task));
-    SOW_TRY(add_job(run, task, o->generate.max_new_tokens, &run->train_job));
+    SOW_TRY(sow_run_add_job(run, task, o->generate.max_new_tokens, &run->train_job));
     run->held_out_job = -1;
     if (o->run.eval_rows > 0)
         SOW_TRY(sow_task_open_held_out(task, o->run.eval_rows, &held_out, &has));
     if (has)
-        SOW_TRY(add_job(run, held_out, o->generate.max_new_tokens, &run->held_out_job));
+        SOW_TRY(sow_run_add_job(run, held_out, o->generate.max_new_tokens, &run->held_out_job));
     for (int64_t i = 0; i < o->n_probes; i++) {
         sow_task *probe = NULL;
         SOW_TRY(open_task(run, i + 1, &o->probes[i].task, &probe));
-        SOW_TRY(add_job(run, probe, 0, &run->probe_jobs[i]));
+        SOW_TRY(sow_run_add_job(run, probe, 0, &run->probe_jobs[i]));
     }
-    return SOW_OK;
+    return sow_retention_open(run);
+}
+
+/* What asks the base what it thinks of a member's answers. */
+static sow_code prepare_kl(sow_run *run)
+{
+    const sow_options *o = run->options;
+    if (o->es.kl_beta == 0)
+        return SOW_OK;
+    if (sow_task_has_choices(sow_evaluator_task(run->evaluator, run->train_job)))
+        return SOW_FAIL(SOW_ECONF, "es.kl_beta: %g needs answers in words, task.name: %s is answered by choices",
+                        o->es.kl_beta, o->task.name);
+    return sow_evaluator_hold_base(run->evaluator, sow_theta_base(run->theta));
 }
 
 sow_code sow_run_prepare(sow_run *run)
@@ -54,6 +66,7 @@ sow_code sow_run_prepare(sow_run *run)
                                .batch = o->generate.batch};
     SOW_TRY(sow_evaluator_create(&args, &run->evaluator));
     SOW_TRY(open_jobs(run));
+    SOW_TRY(prepare_kl(run));
     SOW_TRY(SOW_ALLOC(&run->noise, run->layout->n_tensors));
     SOW_TRY(SOW_ALLOC(&run->fitness, o->es.population));
     SOW_TRY(SOW_ALLOC(&run->coefficients, o->es.population));
@@ -97,24 +110,39 @@ static bool contains(const int64_t *rows, int64_t n, int64_t row)
     return false;
 }
 
-/* batch distinct rows of all, each set equally likely (Floyd; Bentley 1987, "A sample of brilliance"), the same for all
- * members. */
-sow_code sow_run_draw(sow_run *run, int64_t generation)
+/* Floyd's (Bentley 1987, "A sample of brilliance"). */
+void sow_draw_distinct(sow_place place, int64_t all, int64_t n, int64_t *out)
+{
+    sow_random random;
+    sow_random_init(&random, place);
+    for (int64_t i = 0; i < n; i++) {
+        int64_t last = all - n + i, row = (int64_t)sow_random_below(&random, (uint32_t)last + 1);
+        out[i] = contains(out, i, row) ? last : row;
+    }
+}
+
+int64_t sow_run_batch(const sow_run *run)
 {
     int64_t all = sow_task_rows(sow_evaluator_task(run->evaluator, run->train_job)), batch = run->options->es.batch;
+    return batch == 0 || batch > all ? all : batch;
+}
+
+/* The batch, the same for all members: distinct rows of the task, and its share of retention. */
+sow_code sow_run_draw(sow_run *run, int64_t generation)
+{
+    int64_t all = sow_task_rows(sow_evaluator_task(run->evaluator, run->train_job)), batch = sow_run_batch(run);
     if (run->rows_generation == generation)
         return SOW_OK;
-    batch = batch == 0 || batch > all ? all : batch;
     SOW_TRY(SOW_GROW(&run->rows, &run->rows_capacity, batch));
-    sow_random random;
-    sow_random_init(&random,
-                    sow_place_of(SOW_STREAM_DATA, (uint32_t)run->options->run.seed, (uint32_t)generation, 0, 0));
-    for (int64_t i = 0; i < batch; i++) {
-        int64_t last = all - batch + i;
-        int64_t row = batch == all ? i : (int64_t)sow_random_below(&random, (uint32_t)last + 1);
-        run->rows[i] = batch < all && contains(run->rows, i, row) ? last : row;
-    }
-    run->n_rows = batch;
+    run->n_retention_rows = sow_retention_rows(run);
+    run->n_rows = batch - run->n_retention_rows;
+    if (run->n_rows == all)
+        for (int64_t i = 0; i < all; i++)
+            run->rows[i] = i;
+    else
+        sow_draw_distinct(sow_place_of(SOW_STREAM_DATA, (uint32_t)run->options->run.seed, (uint32_t)generation, 0, 0),
+                          all, run->n_rows, run->rows);
+    sow_retention_draw(run, generation, run->n_retention_rows, run->rows + run->n_rows);
     run->rows_generation = generation;
     return SOW_OK;
 }
@@ -139,9 +167,9 @@ static sow_code take_weights(sow_run *run, const sow_unit *unit, int64_t generat
 
 static sow_code unit_rows(sow_run *run, const sow_unit *unit, int64_t generation, const int64_t **rows)
 {
-    if (unit->job == run->train_job) {
+    if (unit->job == run->train_job || unit->job == run->retention_job) {
         SOW_TRY(sow_run_draw(run, generation + 1));
-        *rows = run->rows + unit->first;
+        *rows = run->rows + (unit->job == run->train_job ? 0 : run->n_rows) + unit->first;
         return SOW_OK;
     }
     SOW_TRY(SOW_GROW(&run->rows, &run->rows_capacity, unit->count));
@@ -164,7 +192,8 @@ sow_code sow_run_unit(sow_run *run, const sow_unit *unit, sow_result *out, bool 
     if (!has)
         return SOW_OK;
     SOW_TRY(unit_rows(run, unit, generation, &rows));
-    SOW_TRY(sow_evaluator_run(run->evaluator, unit->job, rows, unit->count, NULL, NULL, &tally));
+    SOW_TRY(sow_evaluator_run_member(run->evaluator, unit->job, rows, unit->count,
+                                     unit->group < 0 ? 0 : run->options->es.kl_beta, &tally));
     for (int i = 0; i < SOW_MAX_PARTS; i++)
         tally.parts[i] = tally.parts[i] < INT32_MAX ? tally.parts[i] : INT32_MAX;
     *out = (sow_result){.round = unit->round,

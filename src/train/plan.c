@@ -30,7 +30,8 @@ void sow_plan_make(const sow_options *o, const sow_layout *layout, sow_type type
     int64_t positions = p.tokens_per_row < layout->shape.max_positions ? p.tokens_per_row : layout->shape.max_positions;
     int64_t batch = o->generate.batch < p.rows ? o->generate.batch : p.rows;
     p.theta_bytes = (int64_t)(sow_theta_bytes(layout, o->es.update_block) + sow_run_mask_bytes(o, layout));
-    p.replica_bytes = (int64_t)sow_replica_bytes(layout, type);
+    int64_t n_replicas = o->es.kl_beta > 0 ? 2 : 1; /* the base beside the member */
+    p.replica_bytes = n_replicas * (int64_t)sow_replica_bytes(layout, type);
     p.engine_bytes = (int64_t)sow_engine_bytes(layout, batch, positions);
     p.node_bytes = p.theta_bytes + ranks_per_node * (p.replica_bytes + p.engine_bytes);
     p.available_bytes = available_bytes();
@@ -38,7 +39,7 @@ void sow_plan_make(const sow_options *o, const sow_layout *layout, sow_type type
     slices = slices < 1 ? 1 : slices > p.rows ? p.rows : slices;
     p.units = o->es.population * slices;
     p.useful_ranks = p.units;
-    p.eval_flops = (double)o->es.population * (double)p.rows * (double)p.tokens_per_row *
+    p.eval_flops = (double)n_replicas * (double)o->es.population * (double)p.rows * (double)p.tokens_per_row *
                    sow_layout_flops(layout, p.tokens_per_row / 2);
     p.update_elements = (double)o->es.population * (double)layout->n_parameters;
     *out = p;

@@ -202,6 +202,24 @@ sow_code sow_replay_jump(sow_replay *r, int64_t generation)
     return sow_run_load_checkpoint(&r->run, r->folder, r->ledger, generation, &r->generation);
 }
 
+/* Adds one part of a member's rows of a job to its sum. */
+static sow_code evaluate_part(sow_replay *r, int32_t member, int job, int64_t first, int64_t last, sow_tally *sum)
+{
+    sow_unit unit = {.round = (int32_t)(2 * (r->generation + 1)),
+                     .group = member,
+                     .job = job,
+                     .first = (int32_t)first,
+                     .count = (int32_t)(last - first)};
+    sow_result result = {0};
+    bool is_stale = false;
+    if (first == last)
+        return SOW_OK;
+    SOW_TRY(sow_run_unit(&r->run, &unit, &result, &is_stale));
+    SOW_ASSERT(!is_stale); /* nobody steps before all have agreed */
+    sow_tally_add(sum, &(sow_tally){.rows = unit.count, .reward = result.reward});
+    return SOW_OK;
+}
+
 /* Evaluates this rank's share of the members into sums [n]: whole members where there are enough, else slices of their
  * rows. */
 static sow_code evaluate_share(sow_replay *r, const int32_t *members, int64_t n, sow_tally *sums)
@@ -209,24 +227,14 @@ static sow_code evaluate_share(sow_replay *r, const int32_t *members, int64_t n,
     sow_run *run = &r->run;
     int64_t rank = run->world == NULL ? 0 : sow_world_rank(run->world);
     int64_t size = run->world == NULL ? 1 : sow_world_size(run->world);
-    int64_t generation = r->generation + 1;
-    SOW_TRY(sow_run_draw(run, generation));
-    int64_t slices = n >= size ? 1 : (size + n - 1) / n, n_rows = run->n_rows;
+    SOW_TRY(sow_run_draw(run, r->generation + 1));
+    int64_t slices = n >= size ? 1 : (size + n - 1) / n, n_rows = run->n_rows, n_retention = run->n_retention_rows;
     for (int64_t i = rank; i < n * slices; i += size) {
         int64_t member = i / slices, slice = i % slices;
-        int64_t first = n_rows * slice / slices, last = n_rows * (slice + 1) / slices;
-        sow_unit unit = {.round = (int32_t)(2 * generation),
-                         .group = members[member],
-                         .job = run->train_job,
-                         .first = (int32_t)first,
-                         .count = (int32_t)(last - first)};
-        sow_result result = {0};
-        bool is_stale = false;
-        if (first == last)
-            continue;
-        SOW_TRY(sow_run_unit(run, &unit, &result, &is_stale));
-        SOW_ASSERT(!is_stale); /* nobody steps before all have agreed */
-        sow_tally_add(&sums[member], &(sow_tally){.rows = unit.count, .reward = result.reward});
+        SOW_TRY(evaluate_part(r, members[member], run->train_job, n_rows * slice / slices,
+                              n_rows * (slice + 1) / slices, &sums[member]));
+        SOW_TRY(evaluate_part(r, members[member], run->retention_job, n_retention * slice / slices,
+                              n_retention * (slice + 1) / slices, &sums[member]));
     }
     return SOW_OK;
 }

@@ -39,14 +39,15 @@ typedef struct sow_root {
     /* Of the generation at work, for its line of metrics. */
     struct {
         double eval_s, update_s;
-        sow_tally tally, center;
+        sow_tally tally, retention, center; /* of the task, of retention, of the unperturbed model */
         sow_traffic traffic;
         double began_s, delta2;
-        int64_t n_units, prompt_tokens; /* of one pass over the batch */
+        int64_t n_units;
     } now;
-    int64_t job_prompt_tokens[SOW_MAX_PROBES + 2]; /* of all rows of a job; 0: not counted yet */
-    sow_tally *tallies;                            /* owned, [population]: by member */
-    sow_tally job_tallies[SOW_MAX_PROBES + 2];     /* of the last evaluation; rows 0: not asked */
+    int64_t job_prompt_tokens[SOW_MAX_JOBS]; /* of all rows of a job; 0: not counted yet */
+    sow_tally *tallies;                      /* owned, [2][population]: by member, of the task and of retention */
+    double *rewards;                         /* owned, [population]: of the task, without penalty */
+    sow_tally job_tallies[SOW_MAX_JOBS];     /* of the last evaluation; rows 0: not asked */
 } sow_root;
 
 /* es_star.c.  Not collective.  Deals with all messages that have come and hands out work; never waits. */
@@ -67,6 +68,9 @@ SOW_NODISCARD sow_code sow_root_measure(sow_root *root, int64_t step, bool has_g
 
 /* es_root.c.  From `done` generations (those are in the ledger) to options.run.steps. */
 SOW_NODISCARD sow_code sow_es_lead(sow_root *root, const sow_ledger *ledger, int64_t loaded, int64_t measured);
+
+/* es_root.c.  Mean reward of members' rows, without what was taken off for divergence. */
+double sow_root_raw_reward(const sow_root *root, const sow_tally *tally);
 
 /* A unit's result as a tally (without prompt tokens, which do not travel). */
 sow_tally sow_root_tally(const sow_unit *unit, const sow_result *result);

@@ -33,7 +33,7 @@ enum tag {
     N_TAGS
 };
 
-enum { FITNESS_PART = 400, FAIL_TEXT = 1024 };
+enum { FITNESS_PART = 400, FAIL_TEXT = 1024, SOW_MAX_NAMES = 64 };
 
 typedef struct fitness_message {
     int32_t generation, total, first, count;
@@ -98,8 +98,11 @@ typedef struct sow_run {
     int64_t n_moving;                                        /* weights that move: d of the random-walk law */
     sow_tensor_noise *noise;                                 /* owned, [n_tensors], of the member at work */
     int train_job, held_out_job, probe_jobs[SOW_MAX_PROBES]; /* held_out_job -1: none */
-    int64_t *rows;                                           /* owned: the batch of rows_generation */
-    int64_t n_rows, rows_capacity, rows_generation;
+    int64_t *rows;                                           /* owned: the batch of rows_generation: */
+    int64_t n_rows, n_retention_rows;                        /* the task's, then those of retention_job */
+    int64_t rows_capacity, rows_generation;
+    int retention_job; /* -1: none */
+    int64_t n_retention_tasks;
     double *fitness;     /* owned, [population], of the step at work */
     float *coefficients; /* owned, [population] */
     double flops_told;   /* of the engine, told in reports so far */
@@ -112,6 +115,21 @@ SOW_NODISCARD sow_code sow_run_read(sow_run *run, const sow_conf *conf, sow_mode
 SOW_NODISCARD sow_code sow_run_share(sow_run *run, const sow_model *model);
 /* Collective.  Nodes, theta with the base as generation 0, storage type. */
 SOW_NODISCARD sow_code sow_run_load(sow_run *run, sow_model *model);
+/* es_run.c.  Adds a task, which becomes the evaluator's whatever happens; max_new 0: its own. */
+SOW_NODISCARD sow_code sow_run_add_job(sow_run *run, sow_task *task, int64_t max_new, int *job);
+/* n distinct numbers below `all`, each set equally likely. */
+void sow_draw_distinct(sow_place place, int64_t all, int64_t n, int64_t *out);
+
+/* Rows of a generation: es.batch, or all. */
+int64_t sow_run_batch(const sow_run *run);
+
+/* es_retention.c.  es.retention_tasks: names are known (root); its jobs; how many of a generation's rows are its; and
+ * which. */
+SOW_NODISCARD sow_code sow_retention_check(const sow_conf *conf);
+SOW_NODISCARD sow_code sow_retention_open(sow_run *run);
+int64_t sow_retention_rows(const sow_run *run);
+void sow_retention_draw(const sow_run *run, int64_t generation, int64_t n, int64_t *out);
+
 /* es_mask.c.  Collective, after the base is there.  Which weights move: is_selected, mask, n_moving. */
 SOW_NODISCARD sow_code sow_run_select(sow_run *run);
 /* Bytes of the mask on a node. */

@@ -122,6 +122,7 @@ quick)
     axes
     random_combinations 3 1
     remedy walk --set es.shaping=random --set es.mask=random --set es.mask_density=0.3
+    remedy kept --set es.kl_beta=0.3 --set es.retention=0.5 --set es.retention_tasks=calc,rev,count
     ;;
 full)
     random_combinations 20 2

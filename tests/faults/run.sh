@@ -59,6 +59,16 @@ resume() { # FAULT RANKS RANKS-AFTER
     rm -rf "${scratch:?}/$name"
 }
 
+# The remedies against forgetting: a worker that is lost with them.
+remedies() {
+    common+=(--set es.kl_beta=0.3 --set es.retention=0.5 --set es.mask=random --set es.mask_density=0.7)
+    rm -rf "${scratch:?}/reference"
+    reference
+    fault 3 1:decode:4:KILL decode
+    fault 3 1:update:2:KILL update
+    resume 1:prefill:9:KILL 2 3
+}
+
 # A rank that is stopped and wakes up: it is passed over, or ended where it stands in the way.
 stopped() { # RANKS FAULT WAKE-AFTER-GENERATION
     local name=s$((++n_variants)) job pid
@@ -148,6 +158,7 @@ quick)
     each_phase
     resume 1:decode:5:KILL 2 3
     resume 0:checkpoint:1:KILL 2 1
+    remedies
     ;;
 full)
     run_case reference6 1 "${common[@]}" "${heavier[@]}"
