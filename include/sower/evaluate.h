@@ -65,12 +65,12 @@ SOW_NODISCARD sow_code sow_evaluator_prompt_tokens(sow_evaluator *evaluator, int
 
 /* Sums over rows.  Rewards are rounded once to integers (scale 2^32), parts too (2^12), and added: slices add up
  * exactly. */
-enum { SOW_RIGHT_BITS = 64 };
+enum { SOW_RIGHT_BITS = 32 };
 typedef struct sow_tally {
     int64_t rows, reward, correct, new_tokens, prompt_tokens, parts[SOW_MAX_PARTS];
     double squares; /* of rewards */
     double kl;      /* see sow_evaluator_run_member */
-    uint64_t right; /* of one run: bit i: rows[i] is correct, i < 64; never added */
+    uint32_t right; /* of one run: bit i: rows[i] is correct; never added */
 } sow_tally;
 void sow_tally_add(sow_tally *to, const sow_tally *from);
 double sow_tally_mean_reward(const sow_tally *tally); /* reward / 2^32 / rows */

@@ -4,7 +4,7 @@
  * Needs: file, json, options.  Threads: one folder, one thread.  Ranks: root only.
  * Not collective.
  *
- *     config.yaml run.json status.json ledger.jsonl metrics.jsonl drift.jsonl samples.jsonl checkpoints/ final/ */
+ *     config.yaml run.json status.json ledger.jsonl checkpoints/ final/ and the files of sow_lines (docs/METRICS.md) */
 #ifndef SOWER_FOLDER_H
 #define SOWER_FOLDER_H
 
@@ -38,12 +38,26 @@ typedef struct sow_status {
 SOW_NODISCARD sow_code sow_folder_write_status(const sow_folder *folder, const sow_status *status);
 SOW_NODISCARD sow_code sow_folder_read_status(const char *path, sow_status *out);
 
-/* Opens metrics.jsonl, drift.jsonl and samples.jsonl for appending; keeps lines whose "step" is at most keep_step (-1:
- * none).  last_step (may be NULL) gets the step of the last line of metrics that is kept, -1 if none. */
+/* Files of JSON lines with a "step" each.  A step's line of metrics is written last. */
+/* clang-format off */
+#define SOW_FOLDER_LINES(LINES)                                                                   \
+    LINES(METRICS, "metrics.jsonl") LINES(DRIFT, "drift.jsonl") LINES(SAMPLES, "samples.jsonl")   \
+    LINES(ITEMS, "items.jsonl") LINES(KL, "kl.jsonl") LINES(SPECTRA, "spectra.jsonl")
+/* clang-format on */
+typedef enum sow_lines {
+#define LINES(name, file) SOW_LINES_##name,
+    SOW_FOLDER_LINES(LINES)
+#undef LINES
+        SOW_N_LINES
+} sow_lines;
+
+/* Makes them ready for appending: lines of metrics whose "step" is at most keep_step (-1: none) are kept, and of the
+ * others those up to the last step with a line of metrics.  last_step (may be NULL) gets that step, -1 if none. */
 SOW_NODISCARD sow_code sow_folder_open_lines(sow_folder *folder, int64_t keep_step, int64_t *last_step);
-SOW_NODISCARD sow_code sow_folder_metrics(sow_folder *folder, sow_line *line);
-SOW_NODISCARD sow_code sow_folder_drift(sow_folder *folder, sow_line *line);
-SOW_NODISCARD sow_code sow_folder_sample(sow_folder *folder, sow_line *line);
+/* Appends; a file that is never written to is never made, but for metrics.jsonl. */
+SOW_NODISCARD sow_code sow_folder_append(sow_folder *folder, sow_lines which, sow_line *line);
+/* The first line of a file that is kept, to be destroyed; NULL if there is none. */
+SOW_NODISCARD sow_code sow_folder_first(const sow_folder *folder, sow_lines which, sow_json **out);
 
 /* The checkpoint of the highest step at most `max_step` in PATH/checkpoints: its path, and its step (-1: there is
  * none). */

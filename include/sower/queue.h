@@ -20,17 +20,20 @@ typedef struct sow_unit {
     int32_t round, id, group, job, first, count;
 } sow_unit;
 
-/* What it answers.  It is the same whoever computed it.  Rewards are rounded once to integers
- * (scale 2^32) and added, so slicing is free of consequence. */
+/* What it answers: the same whoever computed it.  Rewards are rounded once to integers (scale 2^32) and added, so
+ * slicing is free of consequence. */
 typedef struct sow_result {
     int32_t round, id;
-    int64_t reward;  /* sum, scale 2^32 */
-    int32_t correct; /* rows */
+    int64_t reward; /* sum, scale 2^32 */
+    uint32_t right; /* of a unit of up to 32 rows bit i: row first + i is correct; of a larger one how many are */
     int32_t new_tokens;
     int32_t parts[2]; /* sums of the task's parts, scale 2^12 */
     float squares;    /* sum of squared rewards, for intervals */
     float kl;         /* sum of what a member's rows were penalised for, before its weight */
 } sow_result;
+enum { SOW_UNIT_BITS = 32 };
+/* Not collective.  Rows of the unit that are correct. */
+int64_t sow_result_correct(const sow_unit *unit, const sow_result *result);
 _Static_assert(sizeof(sow_unit) + sizeof(sow_result) <= 64, "a unit costs at most 64 bytes on the wire");
 
 typedef struct sow_queue sow_queue;

@@ -273,9 +273,14 @@ bool sow_queue_take(sow_queue *q, sow_unit *out)
     return true;
 }
 
+int64_t sow_result_correct(const sow_unit *unit, const sow_result *result)
+{
+    return unit->count > SOW_UNIT_BITS ? (int64_t)result->right : __builtin_popcount(result->right);
+}
+
 static bool is_same(const sow_result *a, const sow_result *b)
 {
-    return a->reward == b->reward && a->correct == b->correct && a->new_tokens == b->new_tokens &&
+    return a->reward == b->reward && a->right == b->right && a->new_tokens == b->new_tokens &&
            memcmp(a->parts, b->parts, sizeof a->parts) == 0 &&
            memcmp(&a->squares, &b->squares, sizeof a->squares) == 0 && memcmp(&a->kl, &b->kl, sizeof a->kl) == 0;
 }

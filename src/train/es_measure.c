@@ -25,23 +25,63 @@ static sow_code count_prompts(sow_root *root, int job, int64_t *out)
     return SOW_OK;
 }
 
-/* Rows of a job go out in slices of about unit_tokens_min tokens. */
+/* Slices of about unit_tokens_min tokens, and of no more rows than a result has bits for. */
+static int64_t count_slices(const sow_root *root, int64_t rows, int64_t tokens)
+{
+    int64_t slices = tokens / root->run->options->es.unit_tokens_min;
+    int64_t least = (rows + SOW_UNIT_BITS - 1) / SOW_UNIT_BITS;
+    slices = slices < least ? least : slices;
+    return slices > rows ? rows : slices;
+}
+
+/* A job goes out twice: to be answered, and for the likelihood of its right answers. */
 static sow_code add_evaluation(sow_root *root, int job, int64_t *n_units)
 {
     sow_run *run = root->run;
     int64_t rows = sow_task_rows(sow_evaluator_task(run->evaluator, job)), tokens = 0;
     SOW_TRY(count_prompts(root, job, &tokens));
-    tokens += sow_evaluator_max_new(run->evaluator, job) * rows;
-    int64_t slices = tokens / run->options->es.unit_tokens_min;
-    slices = slices < 1 ? 1 : slices > rows ? rows : slices;
-    return sow_root_add_units(root, n_units, -1, job, rows, slices);
+    int64_t with_answers = tokens + sow_evaluator_max_new(run->evaluator, job) * rows;
+    SOW_TRY(sow_root_add_units(root, n_units, -1, job, rows, count_slices(root, rows, with_answers)));
+    return sow_root_add_units(root, n_units, -1, job | SOW_JOB_LIKELIHOOD, rows, count_slices(root, rows, 2 * tokens));
+}
+
+/* The jobs that are measured, at the first evaluation; with what step 0 left, if this is a run that goes on. */
+static sow_code open_items(sow_root *root)
+{
+    sow_run *run = root->run;
+    int jobs[SOW_MAX_PROBES + 1], n = 0;
+    sow_json *first = NULL;
+    if (root->items != NULL)
+        return SOW_OK;
+    if (run->held_out_job >= 0)
+        jobs[n++] = run->held_out_job;
+    for (int64_t i = 0; i < run->options->n_probes; i++)
+        jobs[n++] = run->probe_jobs[i];
+    SOW_TRY(sow_items_create(run->evaluator, jobs, n, &root->items));
+    SOW_TRY(sow_folder_first(root->folder, SOW_LINES_ITEMS, &first));
+    sow_items_load(root->items, first);
+    sow_json_destroy(&first);
+    return SOW_OK;
+}
+
+static sow_code write_items(sow_root *root, int64_t step)
+{
+    sow_line *line = NULL;
+    SOW_TRY(sow_line_create(&line));
+    sow_line_begin_object(line, NULL);
+    sow_line_int(line, "step", step);
+    sow_items_put(root->items, step, line);
+    sow_line_end_object(line);
+    sow_code rc = sow_folder_append(root->folder, SOW_LINES_ITEMS, line);
+    sow_line_destroy(&line);
+    return rc;
 }
 
 sow_tally sow_root_tally(const sow_unit *unit, const sow_result *result)
 {
     return (sow_tally){.rows = unit->count,
                        .reward = result->reward,
-                       .correct = result->correct,
+                       .correct = sow_result_correct(unit, result),
                        .new_tokens = result->new_tokens,
                        .parts = {result->parts[0], result->parts[1]},
                        .squares = (double)result->squares,
@@ -53,6 +93,8 @@ static sow_code evaluate_jobs(sow_root *root, int64_t step, bool has_held_out)
     sow_run *run = root->run;
     const sow_options *o = run->options;
     int64_t n = 0;
+    SOW_TRY(open_items(root));
+    sow_items_clear(root->items);
     memset(root->job_tallies, 0, sizeof root->job_tallies);
     if (has_held_out)
         SOW_TRY(add_evaluation(root, run->held_out_job, &n));
@@ -64,12 +106,15 @@ static sow_code evaluate_jobs(sow_root *root, int64_t step, bool has_held_out)
     SOW_TRY(sow_root_round(root, (int32_t)(2 * step + 1), n, "evaluation"));
     const sow_result *results = sow_queue_results(root->queue);
     for (int64_t i = 0; i < n; i++) {
-        sow_tally t = sow_root_tally(&root->units[i], &results[i]);
-        t.prompt_tokens =
-            i == 0 || root->units[i].job != root->units[i - 1].job ? root->job_prompt_tokens[root->units[i].job] : 0;
-        sow_tally_add(&root->job_tallies[root->units[i].job], &t);
+        const sow_unit *unit = &root->units[i];
+        sow_tally t = sow_root_tally(unit, &results[i]);
+        sow_items_take(root->items, unit, &results[i], &t);
+        if ((unit->job & SOW_JOB_LIKELIHOOD) != 0)
+            continue;
+        t.prompt_tokens = unit->first == 0 ? root->job_prompt_tokens[unit->job] : 0;
+        sow_tally_add(&root->job_tallies[unit->job], &t);
     }
-    return SOW_OK;
+    return write_items(root, step);
 }
 
 static sow_code put_sample(void *context, const sow_answer *answer)
@@ -85,7 +130,7 @@ static sow_code put_sample(void *context, const sow_answer *answer)
     sow_line_real(line, "reward", answer->grade.reward);
     sow_line_bool(line, "correct", answer->grade.is_correct);
     sow_line_end_object(line);
-    sow_code rc = sow_folder_sample(root->folder, line);
+    sow_code rc = sow_folder_append(root->folder, SOW_LINES_SAMPLES, line);
     sow_line_destroy(&line);
     return rc;
 }
@@ -110,10 +155,25 @@ static sow_code write_samples(sow_root *root, int64_t step)
     return sow_evaluator_run(run->evaluator, job, rows, n, put_sample, root, &tally);
 }
 
-static void put_tally(sow_line *line, const char *key, const sow_task *task, const sow_tally *t)
+/* Against step 0, item by item, and how likely the right answers are; null where there is none. */
+static void put_items(const sow_items *items, sow_line *line, int job)
+{
+    sow_change change = {.n = 1, .lost = -1};
+    double per_row = (double)NAN, per_token = (double)NAN;
+    bool has = sow_items_change(items, job, &change);
+    (void)sow_items_logprob(items, job, &per_row, &per_token);
+    sow_line_real(line, "lost", has ? (double)change.lost / (double)change.n : (double)NAN);
+    sow_line_real(line, "gained", has ? (double)change.gained / (double)change.n : (double)NAN);
+    sow_line_real(line, "mcnemar_p", has ? change.p : (double)NAN);
+    sow_line_real(line, "answer_logprob", per_row);
+    sow_line_real(line, "answer_token_logprob", per_token);
+}
+
+static void put_tally(const sow_root *root, sow_line *line, const char *key, int job)
 {
     double low = 0, high = 1;
-    const sow_task_kind *kind = sow_task_kind_of(task);
+    const sow_tally *t = &root->job_tallies[job];
+    const sow_task_kind *kind = sow_task_kind_of(sow_evaluator_task(root->run->evaluator, job));
     sow_stats_wilson(t->correct, t->rows, &low, &high);
     sow_line_begin_object(line, key);
     sow_line_string(line, "task", kind->name);
@@ -129,6 +189,7 @@ static void put_tally(sow_line *line, const char *key, const sow_task *task, con
         sow_line_real(line, kind->parts[i], (double)t->parts[i] / SOW_PART_SCALE / (double)t->rows);
     sow_line_real(line, "completion_length", (double)t->new_tokens / (double)t->rows);
     sow_line_int(line, "tokens", t->new_tokens + t->prompt_tokens);
+    put_items(root->items, line, job);
     sow_line_end_object(line);
 }
 
@@ -137,12 +198,12 @@ static void put_evaluations(sow_root *root, sow_line *line)
     sow_run *run = root->run;
     const sow_tally *held_out = run->held_out_job < 0 ? NULL : &root->job_tallies[run->held_out_job];
     if (held_out != NULL && held_out->rows > 0)
-        put_tally(line, "eval", sow_evaluator_task(run->evaluator, run->held_out_job), held_out);
+        put_tally(root, line, "eval", run->held_out_job);
     sow_line_begin_array(line, "probes");
     for (int64_t i = 0; i < run->options->n_probes; i++) {
         int job = run->probe_jobs[i];
         if (root->job_tallies[job].rows > 0)
-            put_tally(line, NULL, sow_evaluator_task(run->evaluator, job), &root->job_tallies[job]);
+            put_tally(root, line, NULL, job);
         else
             sow_line_null(line, NULL);
     }
@@ -298,7 +359,7 @@ static sow_code write_drift(sow_root *root, int64_t step)
     sow_drift_put(line, run->layout, drifts, &root->tau);
     SOW_TRY_OR(rc, put_correlation(root, line, step));
     sow_line_end_object(line);
-    SOW_TRY_OR(rc, sow_folder_drift(root->folder, line));
+    SOW_TRY_OR(rc, sow_folder_append(root->folder, SOW_LINES_DRIFT, line));
 done:
     sow_line_destroy(&line);
     SOW_FREE(&drifts);
@@ -344,7 +405,7 @@ sow_code sow_root_measure(sow_root *root, int64_t step, bool has_generation)
         sow_line_real(line, "norm", sqrt(sow_theta_delta2(run->theta, step)));
     put_evaluations(root, line);
     sow_line_end_object(line);
-    rc = sow_folder_metrics(root->folder, line);
+    rc = sow_folder_append(root->folder, SOW_LINES_METRICS, line);
     sow_line_destroy(&line);
     log_step(root, step, has_generation);
     return rc;

@@ -147,6 +147,8 @@ sow_code sow_run_draw(sow_run *run, int64_t generation)
     return SOW_OK;
 }
 
+_Static_assert((int)SOW_RIGHT_BITS == (int)SOW_UNIT_BITS, "a tally's bits are a result's");
+
 /* Makes the weights that a unit asks for; false in *has if theta has moved on. */
 static sow_code take_weights(sow_run *run, const sow_unit *unit, int64_t generation, bool *has)
 {
@@ -199,7 +201,7 @@ sow_code sow_run_unit(sow_run *run, const sow_unit *unit, sow_result *out, bool 
     *out = (sow_result){.round = unit->round,
                         .id = unit->id,
                         .reward = tally.reward,
-                        .correct = (int32_t)tally.correct,
+                        .right = unit->count > SOW_UNIT_BITS ? (uint32_t)tally.correct : tally.right,
                         .new_tokens = (int32_t)tally.new_tokens,
                         .squares = (float)tally.squares,
                         .parts = {(int32_t)tally.parts[0], (int32_t)tally.parts[1]},

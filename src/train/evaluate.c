@@ -207,7 +207,7 @@ sow_code sow_evaluator_count(const sow_job *j, int64_t row, int64_t i, const sow
     out->reward += llrint(grade->reward * 0x1p32);
     out->correct += grade->is_correct;
     if (grade->is_correct && i < SOW_RIGHT_BITS)
-        out->right |= UINT64_C(1) << i;
+        out->right |= UINT32_C(1) << i;
     out->squares += grade->reward * grade->reward;
     for (int k = 0; k < SOW_MAX_PARTS; k++)
         out->parts[k] += llrint(grade->parts[k] * SOW_PART_SCALE);

@@ -13,13 +13,17 @@
 #include <string.h>
 #include <unistd.h>
 
-enum lines { METRICS, DRIFT, SAMPLES, N_LINES };
-static const char *const line_names[N_LINES] = {"metrics.jsonl", "drift.jsonl", "samples.jsonl"};
+static const char *const line_names[SOW_N_LINES] = {
+#define LINES(name, file) file,
+    SOW_FOLDER_LINES(LINES)
+#undef LINES
+};
 static const char *const state_names[] = {"running", "done", "resubmit", "failed"};
 
 struct sow_folder {
-    char *path;                   /* owned */
-    sow_appender *lines[N_LINES]; /* owned */
+    char *path;                       /* owned */
+    sow_appender *lines[SOW_N_LINES]; /* owned; NULL: not opened yet */
+    int64_t kept_bytes[SOW_N_LINES];
 };
 
 const char *sow_state_name(sow_state state)
@@ -70,7 +74,7 @@ void sow_folder_close(sow_folder **folder)
     sow_folder *f = *folder;
     if (f == NULL)
         return;
-    for (int i = 0; i < N_LINES; i++)
+    for (int i = 0; i < SOW_N_LINES; i++)
         sow_appender_close(&f->lines[i]);
     SOW_FREE(&f->path);
     SOW_FREE(folder);
@@ -170,38 +174,45 @@ static sow_code measure_lines(const char *path, int64_t keep_step, int64_t *keep
 
 sow_code sow_folder_open_lines(sow_folder *f, int64_t keep_step, int64_t *last_step)
 {
-    for (int i = 0; i < N_LINES; i++) {
-        char path[SOW_TEXT];
-        int64_t bytes = 0, last = -1;
+    char path[SOW_TEXT];
+    int64_t last = -1;
+    for (int i = 0; i < SOW_N_LINES; i++) {
         SOW_TRY(sow_folder_file(f, line_names[i], path));
-        SOW_TRY(measure_lines(path, keep_step, &bytes, &last));
-        SOW_TRY(sow_appender_open(path, bytes, false, &f->lines[i]));
-        if (i == METRICS && last_step != NULL)
-            *last_step = last;
+        SOW_TRY(measure_lines(path, keep_step, &f->kept_bytes[i], &last));
+        keep_step = i == SOW_LINES_METRICS ? last : keep_step;
+        if (i == SOW_LINES_METRICS || sow_file_exists(path)) /* what lies behind is cut off now */
+            SOW_TRY(sow_appender_open(path, f->kept_bytes[i], false, &f->lines[i]));
     }
+    if (last_step != NULL)
+        *last_step = keep_step;
     return SOW_OK;
 }
 
-static sow_code append(sow_folder *f, enum lines which, sow_line *line)
+sow_code sow_folder_append(sow_folder *f, sow_lines which, sow_line *line)
 {
     const char *text = NULL;
+    char path[SOW_TEXT];
     SOW_TRY(sow_line_text(line, &text));
+    if (f->lines[which] == NULL) {
+        SOW_TRY(sow_folder_file(f, line_names[which], path));
+        SOW_TRY(sow_appender_open(path, 0, false, &f->lines[which]));
+    }
     return sow_appender_line(f->lines[which], text);
 }
 
-sow_code sow_folder_metrics(sow_folder *f, sow_line *line)
+sow_code sow_folder_first(const sow_folder *f, sow_lines which, sow_json **out)
 {
-    return append(f, METRICS, line);
-}
-
-sow_code sow_folder_drift(sow_folder *f, sow_line *line)
-{
-    return append(f, DRIFT, line);
-}
-
-sow_code sow_folder_sample(sow_folder *f, sow_line *line)
-{
-    return append(f, SAMPLES, line);
+    char path[SOW_TEXT];
+    sow_mapping map = {0};
+    *out = NULL;
+    SOW_TRY(sow_folder_file(f, line_names[which], path));
+    if (f->kept_bytes[which] == 0)
+        return SOW_OK;
+    SOW_TRY(sow_file_map(path, &map));
+    const char *text = (const char *)map.data, *newline = memchr(text, '\n', map.bytes);
+    sow_code rc = newline == NULL ? SOW_OK : sow_json_parse(text, (size_t)(newline - text), path, out);
+    sow_file_unmap(&map);
+    return rc;
 }
 
 /* "step-00000050.safetensors" -> 50, else -1. */
@@ -273,7 +284,10 @@ static void judge_step(const sow_json *line, int64_t step, const sow_options *op
         double accuracy = 0;
         if (!sow_eval_is_due(options->probes[i].every, step, options->run.steps))
             continue;
-        if (!sow_json_to_real(sow_json_get(sow_json_at(probes, i), "accuracy"), &accuracy) && (*n_missing)++ < 3)
+        const sow_json *probe = sow_json_at(probes, i);
+        bool is_whole = sow_json_to_real(sow_json_get(probe, "accuracy"), &accuracy) &&
+                        sow_json_to_real(sow_json_get(probe, "lost"), &accuracy);
+        if (!is_whole && (*n_missing)++ < 3)
             add_reason(status, step, options->probes[i].task.name);
     }
     double norm = 0;
@@ -287,7 +301,7 @@ sow_code sow_folder_judge(const sow_folder *f, const sow_options *options, sow_s
     sow_mapping map = {0};
     int64_t want = 0, n_missing = 0;
     status->verdict_reasons[0] = '\0';
-    SOW_TRY(sow_folder_file(f, line_names[METRICS], path));
+    SOW_TRY(sow_folder_file(f, line_names[SOW_LINES_METRICS], path));
     SOW_TRY(sow_file_map(path, &map));
     for (size_t at = 0; at < map.bytes; want++) {
         const char *text = (const char *)map.data + at, *newline = memchr(text, '\n', map.bytes - at);

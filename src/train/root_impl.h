@@ -4,6 +4,7 @@
 #ifndef SOWER_ROOT_IMPL_H
 #define SOWER_ROOT_IMPL_H
 
+#include "items_impl.h"
 #include "train_impl.h"
 
 #include "sower/drift.h"
@@ -36,6 +37,7 @@ typedef struct sow_root {
     char failed_text[FAIL_TEXT];
     int64_t n_flat; /* generations in which all rewards were equal */
     sow_tau tau;
+    sow_items *items; /* owned; NULL until the first evaluation */
     /* Of the generation at work, for its line of metrics. */
     struct {
         double eval_s, update_s;

@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# What a run measures beside itself: by item against step 0, the likelihood of right answers; after a resume as without one, and
+# without touching the run's bits.
+# shellcheck source=tests/cli/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+printf '{"prompt": "calc %s=", "answer": "%s"}\n' 1+1 2 90-39 51 7+8 15 50+60 110 >rows.jsonl
+sed 's/}$/, "split": "test"}/' rows.jsonl >held_out.jsonl
+cat >plain.yaml <<EOF
+model: {path: $sprout}
+run: {seed: 3, steps: 4, checkpoint_every: 1, eval_every: 2, eval_rows: 70, samples: 0}
+es: {population: 6, sigma: 0.02, alpha: 0.06, batch: 16, unit_tokens_min: 64, update_block: 16384}
+task: {name: countdown, form: short}
+EOF
+cat >measured.yaml <<EOF
+$(cat plain.yaml)
+probes:
+  - {task: eval, rows: 130, every: 2}
+  - {task: mc, rows: 40, every: 4}
+  - {task: jsonl, file: held_out.jsonl, rows: 4, every: 0}
+EOF
+
+status 0 sower_mpi 2 run measured.yaml --out whole
+status 0 sower run measured.yaml --out parts --set run.steps=2
+status 0 sower_mpi 3 run measured.yaml --out parts --resume
+cmp -s whole/ledger.jsonl parts/ledger.jsonl || fail "the resumed run has another ledger"
+status 0 sower_mpi 2 run plain.yaml --out plain --set run.eval_rows=0 --set measure.drift_every=0
+cmp -s whole/ledger.jsonl plain/ledger.jsonl || fail "measuring changes the ledger"
+
+awk -F'"' '{printf "{\"context\": \"%s\", \"continuation\": \"%s\\n\"}\n", $4, $8}' rows.jsonl >pairs.jsonl
+status 0 sower score "$sprout" --input pairs.jsonl
+python "measures" <<'EOF'
+import json
+from math import comb
+whole, parts, items, resumed, scores = [[json.loads(line) for line in open(name)] for name in
+                               ("whole/metrics.jsonl", "parts/metrics.jsonl", "whole/items.jsonl", "parts/items.jsonl", "out")]
+def evaluations(line):
+    return [line.get("eval")] + line["probes"]
+for a, b in zip(whole, parts):  # step 2 was the last one of the first part: there all probes were due
+    if any(x is not None and x != y for x, y in zip(evaluations(a), evaluations(b))):
+        print("step", a["step"], "differs after a resume")
+for a, b in zip(items, resumed):
+    if a["step"] != b["step"] or any(x is not None and x != y for x, y in zip(a["items"], b["items"])):
+        print("items of step", a["step"], "differ after a resume")
+first = items[0]["items"]
+if [line["step"] for line in items] != [0, 2, 4] or [x and x["rows"] for x in first] != [70, 130, 40, 4]:
+    print("items", [line["step"] for line in items], first)
+changed = 0
+for line in items:
+    for was, now, said in zip(first, line["items"], evaluations(whole[line["step"]])):
+        if (now is None) != (said is None):
+            print("step", line["step"], now, said)
+        if now is None:
+            continue
+        lost = sum(a == "1" and b == "0" for a, b in zip(was["right"], now["right"]))
+        gained = sum(a == "0" and b == "1" for a, b in zip(was["right"], now["right"]))
+        n, k = lost + gained, min(lost, gained)
+        p = min(1, 2 * sum(comb(n, i) for i in range(k + 1)) / 2**n)
+        rows = said["rows"]
+        changed += n
+        wrong = [said["accuracy"] - now["right"].count("1") / rows, said["lost"] - lost / rows, said["gained"] - gained / rows,
+                 said["mcnemar_p"] - p]
+        if any(abs(x) > 1e-9 for x in wrong) or not said["answer_logprob"] < 0:
+            print("step", line["step"], said, wrong)
+if changed < 10:
+    print("only", changed, "items changed: nothing was shown")
+likelihood = whole[0]["probes"][2]
+total, tokens = sum(s["logprob"] for s in scores), sum(s["tokens"] for s in scores)
+if abs(likelihood["answer_logprob"] - total / 4) > 1e-6 or abs(likelihood["answer_token_logprob"] - total / tokens) > 1e-6:
+    print("likelihood", likelihood, total / 4)
+if whole[2]["probes"][1] is not None or whole[4]["probes"][2]["lost"] is None:
+    print("probes that were not due", whole[2]["probes"])
+EOF
+
+# A probe whose rows are others than those of step 0 is compared with nothing, and the verdict says so.
+cp -r parts moved && sed -i 's/steps: 4/steps: 6/' measured.yaml && printf '%s\n' '{"prompt": "calc 2+2=", "answer": "4", "split": "test"}' >>held_out.jsonl
+sed -i 's/rows: 4,/rows: 5,/' measured.yaml
+status 0 sower run measured.yaml --out moved --resume
+python "moved rows" <<'EOF'
+import json
+last = [json.loads(line) for line in open("moved/metrics.jsonl")][-1]
+if last["step"] != 6 or last["probes"][2]["lost"] is not None or last["probes"][2]["mcnemar_p"] is not None or last["probes"][0]["lost"] is None:
+    print(last["probes"])
+status = json.load(open("moved/status.json"))
+if status["verdict"] != "INVALID" or "step 6: jsonl is missing" not in status["verdict_reasons"]:
+    print(status)
+EOF
+finish
