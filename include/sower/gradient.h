@@ -26,14 +26,15 @@ typedef struct sow_gradient sow_gradient;
 
 typedef struct sow_gradient_options {
     int64_t row_tokens;    /* rows that go through together; a longer sequence goes alone */
-    const char *recompute; /* activations: "none", kept; "layer", computed again; "auto", kept where they fit 1 GiB */
+    const char *recompute; /* activations are kept ("none"), computed again ("layer"), kept up to 1 GiB ("auto") */
 } sow_gradient_options;
 
 /* Room for the transposed weights, the float32 gradient and activations; la and layout outlive it. */
 SOW_NODISCARD sow_code sow_gradient_create(sow_la *la, const sow_layout *layout, sow_type type,
                                            const sow_gradient_options *options, sow_gradient **out);
 void sow_gradient_destroy(sow_gradient **gradient);
-/* Bytes, for sequences of at most `positions` tokens with their prefix, without the threads' own scratch. */
+/* Bytes, for sequences of at most `positions` tokens with their prefix, without the threads' own scratch.  Runs of fewer
+ * than row_tokens rows, or whose prefixes alone are longer than that, take less. */
 size_t sow_gradient_bytes(const sow_layout *layout, sow_type type, const sow_gradient_options *options,
                           int64_t positions);
 

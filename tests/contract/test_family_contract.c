@@ -2,7 +2,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What every family of families.def must keep, with each part that a configuration may choose, tied and not: a shape
  * survives config.json, weights survive a folder of every type and a GGUF, the forward pass agrees with a plain one in
- * double, and decoding token by token gives the bits of the whole pass. */
+ * double, decoding token by token gives the bits of the whole pass, and gradients agree with differences. */
+#include "../unit/gradient_case.h"
 #include "../unit/model_files.h"
 #include "../unit/random_model.h"
 
@@ -176,12 +177,110 @@ static void test_family_decoding_equals_scoring_in_bits(void **state)
         }
 }
 
+/* ---- gradients ---- */
+
+/* The loss of a unit's sequences by the plain forward pass: weights and entropies as weigh_case has them. */
+static double plain_loss(const random_model *m, const gradient_case *c, double *logits)
+{
+    const int64_t vocab = c->vocab;
+    int32_t ids[2 * CASE_LENGTH];
+    double loss = 0.0;
+    const sow_train_unit *unit = &c->units[0];
+    memcpy(ids, unit->prefix, (size_t)unit->n_prefix * sizeof *ids);
+    for (int64_t s = 0; s < unit->n_sequences; s++) {
+        const sow_sequence *sequence = &unit->sequences[s];
+        const int64_t n = unit->n_prefix + sequence->n - 1;
+        memcpy(ids + unit->n_prefix, sequence->ids, (size_t)sequence->n * sizeof *ids);
+        plain_forward(m->layout, m->theta, ids, n, logits);
+        for (int64_t i = 0; i + 1 < sequence->n; i++) {
+            const double *row = logits + (unit->n_prefix + i) * vocab;
+            double sum = 0.0, entropy = 0.0;
+            const sow_token token = {.sequence = s, .index = i};
+            for (int64_t v = 0; v < vocab; v++)
+                sum += exp(row[v] / c->temperature);
+            for (int64_t v = 0; v < vocab; v++)
+                entropy -= exp(row[v] / c->temperature) / sum * (row[v] / c->temperature - log(sum));
+            loss += (double)case_weight(c, &token) * (row[sequence->ids[i + 1]] / c->temperature - log(sum));
+            loss += (double)case_entropy_weight(c, &token) * entropy;
+        }
+    }
+    return loss;
+}
+
+/* Along a random direction of each tensor, all its elements at once: an element that is wrong by a hundredth of the
+ * tensor's gradient is seen. */
+static void check_tensor(random_model *m, const gradient_case *c, const int64_t *sums, const sow_tensor *tensor,
+                         uint32_t seed, double *logits)
+{
+    const int64_t n = tensor->rows * tensor->cols;
+    float *theta = m->theta + tensor->offset, *start = NULL;
+    double size = 0.0, expected = 0.0, loss[2];
+    CHECK_OK(SOW_ALLOC(&start, n));
+    memcpy(start, theta, (size_t)n * sizeof *theta);
+    for (int64_t i = 0; i < n; i++)
+        size += pow((double)sums[tensor->offset + i] / SOW_FIXED_SCALE, 2);
+    for (int side = 0; side < 2; side++) {
+        sow_random random;
+        sow_random_init(&random, sow_place_of(SOW_STREAM_TEST, seed, 3, 0, 0));
+        for (int64_t i = 0; i < n; i++) {
+            const float step = (sow_random_next(&random) >> 31 == (uint32_t)side) ? 0x1p-13f : -0x1p-13f;
+            theta[i] = start[i] + step;
+            const double moved = (double)theta[i] - (double)start[i];
+            expected += (side == 0 ? -moved : moved) * (double)sums[tensor->offset + i] / SOW_FIXED_SCALE;
+        }
+        loss[side] = plain_loss(m, c, logits);
+    }
+    memcpy(theta, start, (size_t)n * sizeof *theta);
+    SOW_FREE(&start);
+    assert_true(size > 0.0);
+    const double got = loss[1] - loss[0], tolerance = 5e-3 * sqrt(size) * 0x1p-12;
+    if (!(fabs(got - expected) <= tolerance))
+        fail_msg("%s, %s: the loss moves by %g, expected %g +- %g", m->layout->shape.family, tensor->name, got,
+                 expected, tolerance);
+}
+
+static void check_gradients(const sow_shape *shape)
+{
+    static gradient_case c;
+    random_model m = random_model_open(shape, "auto", 1, SOW_F32);
+    sow_gradient *g = open_gradient(&m, 1024, "auto");
+    int64_t *sums = new_sums(m.layout);
+    double *logits = NULL;
+    CHECK_OK(SOW_ALLOC(&logits, 2 * CASE_LENGTH * shape->vocab_size));
+    make_case(&c, shape->vocab_size, 77);
+    c.n_units = 1;
+    c.units[0].n_prefix = 18;
+    c.units[0].n_sequences = 3;
+    c.wants_entropy = true;
+    c.temperature = 0.8;
+    const sow_gradient_args args = case_args(&c, &m, sums);
+    CHECK_OK(sow_gradient_run(g, &args));
+    CHECK_NEAR(c.loss, plain_loss(&m, &c, logits), 1e-4);
+    for (int64_t t = 0; t < m.layout->n_tensors; t++)
+        check_tensor(&m, &c, sums, &m.layout->tensors[t], (uint32_t)t, logits);
+    SOW_FREE(&logits);
+    SOW_FREE(&sums);
+    sow_gradient_destroy(&g);
+    random_model_close(&m);
+}
+
+static void test_family_gradients_agree_with_differences(void **state)
+{
+    (void)state;
+    for (int64_t f = 0; f < sow_family_count(); f++)
+        for (int is_rich = 0; is_rich < 2; is_rich++) {
+            sow_shape shape = make_shape(sow_family_at(f), is_rich != 0);
+            check_gradients(&shape);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_family_when_saved_and_loaded_is_the_same),
         cmocka_unit_test(test_family_forward_agrees_with_a_plain_one_and_with_its_prefixes),
         cmocka_unit_test(test_family_decoding_equals_scoring_in_bits),
+        cmocka_unit_test(test_family_gradients_agree_with_differences),
     };
     return cmocka_run_group_tests(tests, NULL, check_live_zero);
 }

@@ -7,7 +7,7 @@
 
 #include "sower/gradient.h"
 
-enum { CASE_UNITS = 6, CASE_SEQUENCES = 5, CASE_LENGTH = 48, CASE_TARGETS = 1024 };
+enum { CASE_UNITS = 6, CASE_SEQUENCES = 5, CASE_LENGTH = 48, CASE_TARGETS = 2500 };
 
 /* Units with a prefix and several sequences, without a prefix, with one target, ... */
 typedef struct gradient_case {
