@@ -41,6 +41,20 @@ SOW_NODISCARD sow_code sow_bench_measure_linear(const sow_kernels *kernels, sow_
 SOW_NODISCARD sow_code sow_bench_measure_blas(int64_t m_size, int64_t n_size, int64_t k_size, double seconds,
                                               sow_bench_linear *out);
 
+/* The gradient of a layer's weights, dw [n_size][k_size] += dy^T x over t_size rows, on one core; dw cycles through as
+ * much as two last-level caches hold, as in a model.  kernels NULL: OpenBLAS, on as many threads as it was told last. */
+SOW_NODISCARD sow_code sow_bench_measure_outer(const sow_kernels *kernels, int64_t t_size, int64_t n_size,
+                                               int64_t k_size, double seconds, double *gflops);
+
+/* Passes over a model's size of numbers, one core, from and to memory: bytes read and written once, 1e9 a second. */
+typedef struct sow_bench_passes {
+    double adamw;      /* 28 bytes an element: reads gradient, theta, m, v; writes theta, m, v */
+    double add_fixed;  /* 20: reads x and the sum, writes the sum */
+    double from_fixed; /* 12 */
+    double transpose;  /* 6: float32 to fp16 */
+} sow_bench_passes;
+SOW_NODISCARD sow_code sow_bench_measure_passes(const sow_kernels *kernels, double seconds, sow_bench_passes *out);
+
 /* 1e9 elements a second. */
 typedef struct sow_bench_elements {
     double exp_g;

@@ -153,6 +153,8 @@ static const group groups[] = {
     {"gemm", "linear layers, OpenBLAS beside them", bench_gemm},
     {"noise", "exp, noise, the sum of an update", bench_noise},
     {"perturb", "theta + noise into packed weights", bench_perturb},
+    {"backward", "gradients of linear layers, OpenBLAS beside them", sow_bench_backward},
+    {"optimizer", "AdamW, sums of gradients in fixed point", sow_bench_optimizer},
     {"decode", "greedy decoding with 1, 8, 32 sequences", sow_bench_decode},
     {"generation", "an ES generation of two members beside pure inference", sow_bench_generation},
 };
@@ -170,7 +172,9 @@ static sow_code find_group(const char *name, int *out)
     }
     const char *near = sow_words_nearest(name, names, N_GROUPS);
     return SOW_FAIL(
-        SOW_EARG, "%s: cannot be measured, expected peak, bandwidth, gemm, noise, perturb, decode or generation%s%s%s",
+        SOW_EARG,
+        "%s: cannot be measured, expected peak, bandwidth, gemm, noise, perturb, backward, optimizer, decode or "
+        "generation%s%s%s",
         name, near != NULL ? "; did you mean " : "", near != NULL ? near : "", near != NULL ? "?" : "");
 }
 

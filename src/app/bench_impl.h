@@ -8,7 +8,7 @@
 #include "sower/bench_la.h"
 #include "sower/theta.h"
 
-enum { SOW_MAX_FIGURES = 96 };
+enum { SOW_MAX_FIGURES = 128 };
 
 /* One figure.  Where a limit is known the ratio to it is what counts. */
 typedef struct sow_figure {
@@ -35,6 +35,10 @@ typedef struct sow_bench {
 /* Adds a figure; name as by printf. */
 sow_figure *sow_bench_add(sow_bench *bench, const char *unit, double value, const char *fmt, ...) SOW_PRINTF(4, 5);
 void sow_bench_limit(sow_figure *figure, double limit, const char *name);
+
+/* bench_backward.c: gradients of weights and of inputs, OpenBLAS beside them; passes of the optimizer. */
+SOW_NODISCARD sow_code sow_bench_backward(sow_bench *bench);
+SOW_NODISCARD sow_code sow_bench_optimizer(sow_bench *bench);
 
 /* bench_model.c.  Collective: decoding with 1, 8 and 32 sequences; one ES generation beside pure inference. */
 SOW_NODISCARD sow_code sow_bench_decode(sow_bench *bench);

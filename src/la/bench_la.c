@@ -193,6 +193,136 @@ sow_code sow_bench_measure_blas(int64_t m_size, int64_t n_size, int64_t k_size, 
     return measure_linear(&job, seconds, out);
 }
 
+/* ---- the backward pass and the optimizer ---- */
+
+typedef struct outer_job {
+    const sow_kernels *kernels; /* NULL: OpenBLAS */
+    sow_outer_args args;
+    int64_t n_copies;
+    float *dy, *x, *dw;
+} outer_job;
+
+static void run_outer(void *context, int64_t run)
+{
+    outer_job *job = context;
+    job->args.dw = job->dw + run % job->n_copies * job->args.n_size * job->args.k_size;
+    if (job->kernels != NULL)
+        job->kernels->outer(&job->args);
+    else
+        sow_blas_outer(&job->args);
+}
+
+sow_code sow_bench_measure_outer(const sow_kernels *kernels, int64_t t_size, int64_t n_size, int64_t k_size,
+                                 double seconds, double *gflops)
+{
+    outer_job job = {
+        .kernels = kernels,
+        .args = {.t_size = t_size, .n_size = n_size, .k_size = k_size, .ldy = n_size, .ldx = k_size, .ldw = k_size}};
+    sow_code rc = SOW_OK;
+    job.n_copies = 2 * cache_bytes() / (n_size * k_size * (int64_t)sizeof *job.dw) + 1;
+    SOW_TRY_OR(rc, SOW_ALLOC(&job.dy, t_size * n_size));
+    SOW_TRY_OR(rc, SOW_ALLOC(&job.x, t_size * k_size));
+    SOW_TRY_OR(rc, SOW_ALLOC(&job.dw, n_size * k_size * job.n_copies));
+    for (int64_t i = 0; i < t_size * n_size; i++)
+        job.dy[i] = (float)(i % 13 - 6) * 0.1f;
+    for (int64_t i = 0; i < t_size * k_size; i++)
+        job.x[i] = (float)(i % 11 - 5) * 0.1f;
+    memset(job.dw, 0, (size_t)(n_size * k_size * job.n_copies) * sizeof *job.dw); /* its pages are touched */
+    job.args.dy = job.dy;
+    job.args.x = job.x;
+    *gflops = 2e-9 * (double)t_size * (double)n_size * (double)k_size / best_of(seconds, run_outer, &job);
+done:
+    SOW_FREE(&job.dy);
+    SOW_FREE(&job.x);
+    SOW_FREE(&job.dw);
+    return rc;
+}
+
+/* A pass takes a block of elements; blocks take turns. */
+enum { PASS = 1 << 20, PASS_K = 1024, N_MOMENTS = 7 };
+
+typedef struct passes_job {
+    const sow_kernels *kernels;
+    int64_t n_blocks;
+    float *block[N_MOMENTS]; /* each [n_blocks][PASS]: gradient; theta, m, v; the next theta, m, v */
+    int64_t *sums;           /* [n_blocks][PASS] */
+} passes_job;
+
+static void run_adamw(void *context, int64_t run)
+{
+    const passes_job *job = context;
+    const int64_t at = run % job->n_blocks * PASS;
+    job->kernels->adamw(&(sow_adamw_args){.n = PASS,
+                                          .clip = 1.0f,
+                                          .keep = 0.99999f,
+                                          .one_minus_beta1 = 0.1f,
+                                          .beta2 = 0.999f,
+                                          .one_minus_beta2 = 0.001f,
+                                          .eps = 1e-8f,
+                                          .step_size = 1e-3f,
+                                          .root_correction = 1.0f,
+                                          .gradient = job->block[0] + at,
+                                          .theta = job->block[1] + at,
+                                          .m = job->block[2] + at,
+                                          .v = job->block[3] + at,
+                                          .theta_out = job->block[4] + at,
+                                          .m_out = job->block[5] + at,
+                                          .v_out = job->block[6] + at});
+}
+
+static void run_add_fixed(void *context, int64_t run)
+{
+    const passes_job *job = context;
+    const int64_t at = run % job->n_blocks * PASS;
+    sink = (float)job->kernels->add_fixed(PASS, job->block[0] + at, job->sums + at);
+}
+
+static void run_from_fixed(void *context, int64_t run)
+{
+    const passes_job *job = context;
+    const int64_t at = run % job->n_blocks * PASS;
+    job->kernels->from_fixed(PASS, job->sums + at, job->block[4] + at);
+}
+
+static void run_transpose(void *context, int64_t run)
+{
+    const passes_job *job = context;
+    const int64_t at = run % job->n_blocks * PASS;
+    job->kernels->transpose(&(sow_transpose_args){.type = SOW_FP16,
+                                                  .n_size = PASS / PASS_K,
+                                                  .k_size = PASS_K,
+                                                  .inner_size = PASS / PASS_K,
+                                                  .n_panels = PASS_K / SOW_PANEL,
+                                                  .theta = job->block[1] + at,
+                                                  .w = job->block[4] + at});
+}
+
+sow_code sow_bench_measure_passes(const sow_kernels *kernels, double seconds, sow_bench_passes *out)
+{
+    passes_job job = {.kernels = kernels, .n_blocks = 2 * cache_bytes() / (PASS * (int64_t)sizeof(float)) + 1};
+    const int64_t n = job.n_blocks * PASS;
+    const double each_s = seconds / 4, g = PASS * 1e-9;
+    sow_code rc = SOW_OK;
+    SOW_TRY_OR(rc, SOW_ALLOC(&job.sums, n));
+    for (int i = 0; i < N_MOMENTS; i++)
+        SOW_TRY_OR(rc, SOW_ALLOC(&job.block[i], n));
+    for (int64_t i = 0; i < n; i++) {
+        job.block[0][i] = (float)(i % 13 - 6) * 1e-4f;
+        for (int j = 1; j < N_MOMENTS; j++)
+            job.block[j][i] = 0.01f;
+        job.sums[i] = i << 20;
+    }
+    out->adamw = 28 * g / best_of(each_s, run_adamw, &job);
+    out->from_fixed = 12 * g / best_of(each_s, run_from_fixed, &job);
+    out->add_fixed = 20 * g / best_of(each_s, run_add_fixed, &job);
+    out->transpose = 6 * g / best_of(each_s, run_transpose, &job);
+done:
+    for (int i = 0; i < N_MOMENTS; i++)
+        SOW_FREE(&job.block[i]);
+    SOW_FREE(&job.sums);
+    return rc;
+}
+
 /* ---- elements ---- */
 
 typedef struct elements_job {

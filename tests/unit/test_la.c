@@ -468,6 +468,12 @@ static void test_bench_of_small_layers_gives_figures(void **state)
     CHECK_OK(sow_bench_measure_blas(8, 64, 64, 0.001, &blas));
     assert_true(linear.gflops > 0 && linear.gbytes_s > 0 && blas.gflops > 0);
     CHECK_NEAR(linear.gflops / linear.gbytes_s, 2.0 * 8 / 2, 1e-9);
+    double outer = 0, by_blas = 0;
+    CHECK_OK(sow_bench_measure_outer(k, 8, 64, 64, 0.001, &outer));
+    CHECK_OK(sow_bench_measure_outer(NULL, 8, 64, 64, 0.001, &by_blas));
+    assert_true(outer > 0 && by_blas > 0);
+    sow_alloc_fail_at(3);
+    CHECK_FAILS(sow_bench_measure_outer(k, 8, 64, 64, 0.001, &outer), SOW_ENOMEM, "memory");
     sow_alloc_fail_at(3);
     CHECK_FAILS(sow_bench_measure_linear(k, SOW_BF16, 8, 64, 64, 0.001, &linear), SOW_ENOMEM, "memory");
     sow_alloc_fail_at(0);
