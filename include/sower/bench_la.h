@@ -42,7 +42,7 @@ SOW_NODISCARD sow_code sow_bench_measure_blas(int64_t m_size, int64_t n_size, in
                                               sow_bench_linear *out);
 
 /* The gradient of a layer's weights, dw [n_size][k_size] += dy^T x over t_size rows, on one core; dw cycles through as
- * much as two last-level caches hold, as in a model.  kernels NULL: OpenBLAS, on as many threads as it was told last. */
+ * much as two last-level caches hold, as in a model.  kernels NULL: OpenBLAS, on the threads that it was told last. */
 SOW_NODISCARD sow_code sow_bench_measure_outer(const sow_kernels *kernels, int64_t t_size, int64_t n_size,
                                                int64_t k_size, double seconds, double *gflops);
 

@@ -17,7 +17,7 @@ static const double tolerance = 2e-7;
 
 static double number(const sow_json *node, const char *key)
 {
-    double value = NAN;
+    double value = 0;
     assert_true(sow_json_to_real(sow_json_get(node, key), &value));
     return value;
 }
@@ -27,7 +27,7 @@ static void read_floats(const sow_json *node, const char *key, float out[N])
     const sow_json *list = sow_json_get(node, key);
     assert_int_equal(sow_json_size(list), N);
     for (int64_t i = 0; i < N; i++) {
-        double value = NAN;
+        double value = 0;
         assert_true(sow_json_to_real(sow_json_at(list, i), &value));
         out[i] = (float)value; /* exact: a float32 was written */
     }
