@@ -16,7 +16,11 @@
 typedef struct sow_evaluator sow_evaluator;
 
 /* Task, held-out rows, probes, and tasks whose retention is rewarded with their mix. */
-enum { SOW_MAX_RETENTION = 16, SOW_MAX_JOBS = SOW_MAX_PROBES + 2 + SOW_MAX_RETENTION + 1 };
+enum {
+    SOW_MAX_RETENTION = 16,
+    SOW_MAX_MIX = 32,
+    SOW_MAX_JOBS = SOW_MAX_PROBES + 2 + SOW_MAX_RETENTION + 1 + SOW_MAX_MIX
+};
 
 typedef struct sow_evaluator_args {
     sow_la *la;               /* borrowed */
@@ -60,6 +64,12 @@ SOW_NODISCARD sow_code sow_evaluator_hold_base(sow_evaluator *evaluator, const f
 
 /* Tokens of a row's prompt. */
 SOW_NODISCARD sow_code sow_evaluator_prompt_tokens(sow_evaluator *evaluator, int job, int64_t row, int64_t *out);
+
+/* Appends the ids of a row's prompt, as sow_evaluator_run feeds them. */
+SOW_NODISCARD sow_code sow_evaluator_prompt(sow_evaluator *evaluator, int job, int64_t row, sow_ids *out);
+/* Grades one completion of a row. */
+SOW_NODISCARD sow_code sow_evaluator_grade(sow_evaluator *evaluator, int job, int64_t row,
+                                           const sow_completion *completion, sow_grade *out);
 
 #define SOW_PART_SCALE 0x1p12
 

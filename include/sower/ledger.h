@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The ledger: a header with the settings that determine the result and no others, then one line per generation with
- * everything that is needed to rebuild the weights from the base.
+ * everything that is needed to rebuild the weights from the base (ES), or to check them step by step (GRPO, sft).
  *
  *     {"ledger": 1, "numerics": 1, "method": "es", "base": DIGEST, ..., "settings": {...}}
  *     {"generation": 1, "fitness": ["0x1.2p-1", ...], "digest": DIGEST of theta[1], "chain": CHAIN}
+ *     {"step": 1, "values": ["0x1.2p-1", ...], "digest": DIGEST, "moments": DIGEST of AdamW's moments, "chain": CHAIN}
  *
  * chain = XXH3-128 of (the chain before, as hex) + (the line up to its chain); the header's is that of its text.  It
  * shows damage, not malice: it is a checksum.  Two runs are compared by cmp.
@@ -39,11 +40,13 @@ SOW_NODISCARD sow_code sow_ledger_header(const sow_options *options, const sow_l
 
 /* A ledger read from its file. */
 typedef struct sow_ledger {
-    char *path, *header;        /* owned */
-    int64_t population, n;      /* lines */
-    double *fitness;            /* owned, [n][population] */
-    sow_hash *digests, *chains; /* owned, [n]; chains[-1] is header_chain */
+    char *path, *header;                  /* owned */
+    bool has_moments;                     /* grpo, sft */
+    int64_t population, n;                /* numbers of a line, lines */
+    double *fitness;                      /* owned, [n][population] */
+    sow_hash *digests, *moments, *chains; /* owned, [n]; moments zero for ES */
     sow_hash header_chain;
+    int form;           /* the method's, of ledger.c */
     int64_t good_bytes; /* up to the end of the last whole line */
     bool has_torn_end;
 } sow_ledger;
@@ -68,6 +71,11 @@ SOW_NODISCARD sow_code sow_ledger_create(const char *path, const char *header, s
 SOW_NODISCARD sow_code sow_ledger_continue(const sow_ledger *ledger, sow_ledger_writer **out);
 SOW_NODISCARD sow_code sow_ledger_write(sow_ledger_writer *writer, int64_t generation, const double *fitness,
                                         int64_t population, sow_hash digest);
+/* A line of a method with an optimizer. */
+SOW_NODISCARD sow_code sow_ledger_write_step(sow_ledger_writer *writer, int64_t step, const double *values, int64_t n,
+                                             sow_hash digest, sow_hash moments);
+/* Numbers that a line of a method holds: the population, or reward, loss and the like. */
+int64_t sow_ledger_n_values(const sow_options *options);
 void sow_ledger_close(sow_ledger_writer **writer);
 
 #endif

@@ -17,6 +17,7 @@
 #define SOW_PHASES(PHASE)                                       \
     PHASE(START)                                                \
     PHASE(PERTURB) PHASE(PREFILL) PHASE(DECODE) PHASE(GRADE)    \
+    PHASE(BACKWARD) PHASE(REDUCE)                               \
     PHASE(SEND) PHASE(UPDATE) PHASE(CHECKPOINT) PHASE(IDLE)
 /* clang-format on */
 

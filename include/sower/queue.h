@@ -63,6 +63,13 @@ int64_t sow_queue_n_done(const sow_queue *queue);
 /* The results of this round by unit; complete when done.  Borrowed until the next start. */
 const sow_result *sow_queue_results(const sow_queue *queue);
 
+/* The ranks that answered, by unit.  Borrowed until the next start. */
+const int *sow_queue_senders(const sow_queue *queue);
+
+/* Not collective.  Called before a unit is sent to a rank, to send it first what the unit needs; NULL: nothing. */
+typedef sow_code (*sow_queue_prelude)(void *context, int rank, const sow_unit *unit);
+void sow_queue_set_prelude(sow_queue *queue, sow_queue_prelude prelude, void *context);
+
 /* Not collective.  Whether a worker is alive and has been heard within the deadline. */
 bool sow_queue_is_heard(const sow_queue *queue, int rank);
 

@@ -37,13 +37,18 @@ typedef struct sow_noise_plan {
     const uint32_t *mask;    /* of theta (kernels.h): which weights of these tensors move; NULL: all; borrowed */
 } sow_noise_plan;
 
-/* One step: theta' = theta + sum_i c_i eps_i, then the anchor (design, Numerics 7; arXiv 2601.20861, section 2). */
+/* One step: theta' = theta + sum_i c_i eps_i, then the anchor (design, Numerics 7; arXiv 2601.20861, section 2); or
+ * whatever `make` makes of a granule, which then must be a pure function of the generation before. */
 typedef struct sow_step {
     int64_t generation; /* of the result: theta[generation] is made from theta[generation - 1] */
     int64_t population;
     const float *coefficients; /* [population]; NULL: all rewards were equal, theta stays as it is */
     sow_anchor anchor;
     float decay; /* alpha * lambda */
+    /* NULL: the step of ES.  theta, base and out [SOW_GRANULE] of the granule; called from several threads.
+     * is_check: computed a second time, perhaps late: nothing but out may be written. */
+    void (*make)(void *context, int64_t granule, const float *theta, const float *base, float *out, bool is_check);
+    void *context;
 } sow_step;
 
 /* Not collective.  Noise of one member for a replica: out [n_tensors] (member -1: the center, all factors 0). */

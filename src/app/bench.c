@@ -3,8 +3,8 @@
 #include "bench_impl.h"
 
 #include "sower/alloc.h"
-#include "sower/es.h"
 #include "sower/log.h"
+#include "sower/train.h"
 
 #include <stdarg.h>
 #include <string.h>
@@ -317,7 +317,7 @@ static sow_code bench(sow_bench *b)
     int only = -1;
     int64_t threads = 0;
     SOW_TRY(sow_world_agree(world, read_command(b, &only)));
-    SOW_TRY(sow_es_threads(world, b->options.run.threads, &threads));
+    SOW_TRY(sow_train_threads(world, b->options.run.threads, &threads));
     sow_code rc = sow_la_create("exact", b->options.la.kernel, threads, &b->la);
     SOW_TRY(sow_world_agree(world, rc));
     sow_kernels_set_rounding();

@@ -92,12 +92,18 @@ done:
 static sow_code run(sow_app *app)
 {
     sow_options options;
+    sow_conf *conf = NULL;
     sow_shape shape;
     sow_type type = SOW_F32;
     if (out_folder == NULL)
         return SOW_FAIL(SOW_EARG, "sower init: expected -o DIR, the new model's folder");
     SOW_TRY(sow_app_type("dtype", dtype, &type));
-    SOW_TRY(sow_app_options(app, &options));
+    if (app->n_words > 0) {
+        SOW_TRY(sow_app_conf(app, app->words[0], &conf));
+        options = *sow_conf_options(conf);
+        sow_conf_destroy(&conf);
+    } else
+        SOW_TRY(sow_app_options(app, &options));
     SOW_TRY(check_heads(&options));
     take_shape(&options, &shape);
     if (sow_shape_check(&shape, "shape") != SOW_OK)
@@ -109,10 +115,12 @@ static sow_code run(sow_app *app)
 const sow_command sow_command_init = {
     .name = "init",
     .doc = "a new model of a given shape with a tokenizer of bytes, from a seed",
-    .usage = "-o DIR [--set shape.key=value]... [--set run.seed=N]",
+    .usage = "[CONF.yaml] -o DIR [--set shape.key=value]... [--set run.seed=N]",
     .examples = "  sower init -o small\n"
+                "  sower init conf/sprout.yaml -o runs/sprout-0\n"
                 "  sower init -o wide --set shape.hidden_size=256 --set shape.num_key_value_heads=2 --set run.seed=7\n",
     .has_sets = true,
+    .max_words = 1,
     .flags = flags,
     .run = run,
 };

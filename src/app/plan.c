@@ -6,11 +6,11 @@
 
 #include "sower/bench_la.h"
 #include "sower/chat.h"
-#include "sower/es.h"
 #include "sower/file.h"
 #include "sower/log.h"
 #include "sower/noise.h"
 #include "sower/task.h"
+#include "sower/train.h"
 
 #include <string.h>
 
@@ -272,7 +272,7 @@ static sow_code run(sow_app *app)
     sow_code rc = SOW_OK;
     SOW_TRY(sow_app_conf(app, app->words[0], &conf));
     p.options = sow_conf_options(conf);
-    SOW_TRY_OR(rc, sow_es_check_names(conf));
+    SOW_TRY_OR(rc, sow_train_check_names(conf));
     if (p.options->model.path[0] == '\0')
         rc = sow_conf_reject(conf, "model.path", "a Hugging Face folder or a .gguf file", NULL, 0);
     SOW_TRY_OR(rc, rc);

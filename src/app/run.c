@@ -2,8 +2,8 @@
 /* sower run: one experiment. */
 #include "app_impl.h"
 
-#include "sower/es.h"
 #include "sower/log.h"
+#include "sower/train.h"
 
 #include <string.h>
 
@@ -40,7 +40,8 @@ static sow_code run(sow_app *app)
     }
     rc = sow_world_agree(app->world, rc);
     if (rc == SOW_OK)
-        rc = sow_es_run(&(sow_es_args){.world = app->world, .conf = conf, .folder = folder, .is_resume = is_resume});
+        rc = sow_train_run(
+            &(sow_train_args){.world = app->world, .conf = conf, .folder = folder, .is_resume = is_resume});
     /* The run is done, whoever reads its table or not. */
     if (rc == SOW_OK && sow_world_rank(app->world) == 0 && sow_app_table(app, folder) != SOW_OK)
         sow_log(SOW_LOG_WARN, "%s", sow_error_text());

@@ -82,30 +82,52 @@ void sow_par_hear_pulse(sow_world *w, int from, const void *data, size_t bytes)
     memcpy(&pulse, data, sizeof pulse);
     w->peers[from].phase = pulse.phase;
     w->peers[from].arrived = pulse.arrived;
-    if (pulse.has_loss != 0)
+    if ((pulse.flags & SOW_PULSE_HAS_LOSS) != 0)
         w->has_loss = true;
+    if ((pulse.flags & SOW_PULSE_ASKS) != 0 && !w->peers[from].is_asking) {
+        w->peers[from].is_asking = true;
+        w->n_asking++;
+    }
 }
 
-static sow_code pulse_to(sow_world *w, int rank)
+static sow_code pulse_to(sow_world *w, int rank, int32_t flags)
 {
     const sow_peer *p = &w->peers[rank];
     if (!p->is_alive || p->is_pulse_out)
         return SOW_OK;
     sow_pulse pulse = {.phase = (int32_t)sow_phase_now(),
-                       .has_loss = w->has_loss,
+                       .flags = flags | (w->has_loss ? SOW_PULSE_HAS_LOSS : 0),
                        .arrived = atomic_load_explicit(&w->mine->arrived, memory_order_relaxed)};
     return sow_par_post(w, rank, SOW_TAG_PULSE, &pulse, sizeof pulse);
 }
 
+sow_code sow_par_ask(sow_world *w, int rank)
+{
+    return pulse_to(w, rank, SOW_PULSE_ASKS);
+}
+
+static sow_code answer(sow_world *w)
+{
+    for (int r = 0; r < w->size && w->n_asking > 0; r++) {
+        if (!w->peers[r].is_asking)
+            continue;
+        w->peers[r].is_asking = false;
+        w->n_asking--;
+        SOW_TRY(pulse_to(w, r, 0));
+    }
+    return SOW_OK;
+}
+
 sow_code sow_par_show_life(sow_world *w, bool is_due)
 {
+    SOW_TRY(answer(w));
     if (!is_due && w->listened_s - w->pulsed_s < w->deadline_s / 4)
         return SOW_OK;
     w->pulsed_s = w->listened_s;
     if (w->rank != 0)
-        return pulse_to(w, 0);
+        return pulse_to(w, 0, 0);
     for (int r = 1; r < w->size; r++)
-        SOW_TRY(pulse_to(w, r));
+        SOW_TRY(pulse_to(w, r, 0));
     return SOW_OK;
 }
 

@@ -7,6 +7,7 @@
  *   watch.c    a limit on calls that only block    signal.c   what the process was asked to do
  *   control.c  the host's control window           window.c   memory shared by a node
  *   agree.c    did one rank fail                   stop.c     how ranks leave
+ *   exact.c    sums over nodes
  *
  * Time.  Deadlines count silence heard while this rank listened: `own_s` is a clock that stands still while this rank
  * was away (stopped, or in a computation without ticks), so that whoever was deaf blames nobody. */
@@ -50,6 +51,7 @@ typedef struct sow_peer {
     long long arrived; /* of the last pulse */
     int n_unread;      /* of its letters in the inbox, for order */
     bool is_pulse_out; /* a pulse to it is still on its way */
+    bool is_asking;    /* it waits for a sign of life from this rank */
 } sow_peer;
 
 /* A message on its way out or in.  Its memory belongs to MPI until the request is complete. */
@@ -77,6 +79,7 @@ struct sow_world {
     MPI_Comm host;         /* ranks that share memory; MPI_COMM_NULL in a world of one */
     MPI_Comm node;         /* MPI_COMM_NULL before sow_world_cut */
     MPI_Comm leaders;      /* the first ranks of the nodes; MPI_COMM_NULL on all others */
+    MPI_Comm sums;         /* a duplicate for exact.c; MPI_COMM_NULL if it is not used */
     int rank, size;
     sow_peer *peers; /* owned: [size] */
     int n_here;      /* ranks on this host */
@@ -99,6 +102,7 @@ struct sow_world {
     int agreed_status; /* exit status of a failure that all ranks know of; 0: none */
     int n_alive;
     bool has_loss; /* somebody was lost: known here, or told by root */
+    int n_asking;  /* peers that are asking */
 
     double own_s, listened_s; /* see above; sow_clock_now_s() of the last listening */
     double look_due_s, pulsed_s, root_gone_s;
@@ -172,12 +176,15 @@ void sow_par_abandon(sow_world *world, int rank);
 void sow_par_free_letters(sow_world *world);
 
 /* alive.c */
+enum { SOW_PULSE_HAS_LOSS = 1, SOW_PULSE_ASKS = 2 };
 typedef struct sow_pulse {
-    int32_t phase, has_loss;
+    int32_t phase, flags;
     int64_t arrived;
 } sow_pulse;
 sow_code sow_par_listen(sow_world *world); /* beat, clock, flush, absorb */
 sow_code sow_par_show_life(sow_world *world, bool is_due);
+/* A pulse to any rank that asks for one in return, with the next sign of life. */
+sow_code sow_par_ask(sow_world *world, int rank);
 void sow_par_hear_pulse(sow_world *world, int from, const void *data, size_t bytes);
 void sow_par_note_beat(const sow_world *world, int rank);
 void sow_par_note_work(const sow_world *world,

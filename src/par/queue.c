@@ -58,6 +58,8 @@ struct sow_queue {
     entry *entries; /* owned */
     int64_t capacity, n, n_pending, n_done;
     int64_t n_reissued, n_duplicates;
+    sow_queue_prelude prelude; /* NULL: none */
+    void *prelude_context;
     worker *workers;               /* owned; by rank, root is 0 */
     round_results rounds[HISTORY]; /* rounds[0]: this one */
 };
@@ -203,6 +205,8 @@ static sow_code serve_rank(sow_queue *q, int rank)
         if (e == NULL)
             return SOW_OK;
         give(q, e, rank);
+        if (q->prelude != NULL)
+            SOW_TRY(q->prelude(q->prelude_context, rank, &e->unit));
         SOW_TRY(sow_world_send(q->world, rank, q->tag_unit, &e->unit, sizeof e->unit));
     }
     return SOW_OK;
@@ -336,6 +340,17 @@ int64_t sow_queue_n_done(const sow_queue *q)
 const sow_result *sow_queue_results(const sow_queue *q)
 {
     return q->rounds[0].results;
+}
+
+const int *sow_queue_senders(const sow_queue *q)
+{
+    return q->rounds[0].from;
+}
+
+void sow_queue_set_prelude(sow_queue *q, sow_queue_prelude prelude, void *context)
+{
+    q->prelude = prelude;
+    q->prelude_context = context;
 }
 
 int64_t sow_queue_n_reissued(const sow_queue *q)

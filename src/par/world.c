@@ -127,7 +127,7 @@ sow_code sow_world_start(int *argc, char ***argv, sow_world **out)
 {
     sow_world *w = NULL;
     SOW_TRY(SOW_ALLOC(&w, 1));
-    w->comm = w->ending = w->host = w->node = w->leaders = MPI_COMM_NULL;
+    w->comm = w->ending = w->host = w->node = w->leaders = w->sums = MPI_COMM_NULL;
     w->deadline_s = start_deadline_s;
     sow_code rc = set_up(w, argc, argv);
     if (rc != SOW_OK) { /* MPI is left as it is: the job ends with this process */
@@ -155,6 +155,7 @@ static void finish_mpi(sow_world *w, int status)
     watch.may_leave_after_loss = w->size > 1;
     for (int64_t i = 0; i < w->n_shared; i++)
         (void)MPI_Win_free(&w->shared[i].window);
+    free_comm(&w->sums);
     free_comm(&w->leaders);
     free_comm(&w->node);
     free_comm(&w->host);

@@ -61,7 +61,8 @@ sow_code sow_retention_check(const sow_conf *conf)
 
 int64_t sow_retention_rows(const sow_run *run)
 {
-    return (int64_t)(run->options->es.retention * (double)sow_run_batch(run) + 0.5);
+    double share = run->sgd != NULL ? 0 : run->options->es.retention; /* the batch of other methods has none */
+    return (int64_t)(share * (double)sow_run_batch(run) + 0.5);
 }
 
 static sow_code check_share(const sow_run *run)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What root and workers do alike in an ES run: prepare, draw rows, answer units, shape a step. */
-#include "train_impl.h"
+/* What root and workers do alike in a run: prepare, draw rows, answer units; and what is ES's own of it: members, the
+ * shaping of a step, the row in methods.def. */
+#include "sgd_impl.h"
 
 #include "sower/alloc.h"
 
@@ -38,7 +39,8 @@ static sow_code open_jobs(sow_run *run)
         SOW_TRY(open_task(run, i + 1, &o->probes[i].task, &probe));
         SOW_TRY(sow_run_add_job(run, probe, 0, &run->probe_jobs[i]));
     }
-    return sow_retention_open(run);
+    run->retention_job = -1;
+    return SOW_OK;
 }
 
 /* What asks the base what it thinks of a member's answers. */
@@ -66,6 +68,14 @@ sow_code sow_run_prepare(sow_run *run)
                                .batch = o->generate.batch};
     SOW_TRY(sow_evaluator_create(&args, &run->evaluator));
     SOW_TRY(open_jobs(run));
+    run->rows_generation = -1;
+    return run->method->prepare(run);
+}
+
+static sow_code prepare_es(sow_run *run)
+{
+    const sow_options *o = run->options;
+    SOW_TRY(sow_retention_open(run));
     SOW_TRY(prepare_kl(run));
     SOW_TRY(SOW_ALLOC(&run->noise, run->layout->n_tensors));
     SOW_TRY(SOW_ALLOC(&run->fitness, o->es.population));
@@ -78,12 +88,13 @@ sow_code sow_run_prepare(sow_run *run)
                                  .mask = run->mask};
     run->shaping = sow_shaping_find(o->es.shaping);
     SOW_ASSERT(run->plan.noise != NULL && run->shaping != NULL); /* names were checked by root */
-    run->rows_generation = -1;
     return SOW_OK;
 }
 
 void sow_run_fini(sow_run *run)
 {
+    if (run->method != NULL && run->method->fini != NULL)
+        run->method->fini(run);
     sow_evaluator_destroy(&run->evaluator);
     sow_theta_destroy(&run->theta);
     sow_la_destroy(&run->la);
@@ -123,7 +134,8 @@ void sow_draw_distinct(sow_place place, int64_t all, int64_t n, int64_t *out)
 
 int64_t sow_run_batch(const sow_run *run)
 {
-    int64_t all = sow_task_rows(sow_evaluator_task(run->evaluator, run->train_job)), batch = run->options->es.batch;
+    int64_t all = sow_task_rows(sow_evaluator_task(run->evaluator, run->train_job)),
+            batch = run->method->batch(run->options);
     return batch == 0 || batch > all ? all : batch;
 }
 
@@ -167,13 +179,15 @@ static sow_code take_weights(sow_run *run, const sow_unit *unit, int64_t generat
     return rc;
 }
 
-static sow_code unit_rows(sow_run *run, const sow_unit *unit, int64_t generation, const int64_t **rows)
+sow_code sow_run_center(sow_run *run, int64_t step)
 {
-    if (unit->job == run->train_job || unit->job == run->retention_job) {
-        SOW_TRY(sow_run_draw(run, generation + 1));
-        *rows = run->rows + (unit->job == run->train_job ? 0 : run->n_rows) + unit->first;
-        return SOW_OK;
-    }
+    int64_t index = run->method->index(run, step), members = run->options->es.population;
+    return sow_evaluator_weights(run->evaluator, index * (members + 1) + members, sow_theta_buffer(run->theta, index),
+                                 NULL);
+}
+
+sow_code sow_run_rows(sow_run *run, const sow_unit *unit, const int64_t **rows)
+{
     SOW_TRY(SOW_GROW(&run->rows, &run->rows_capacity, unit->count));
     run->rows_generation = -1; /* the room holds other rows now */
     for (int32_t i = 0; i < unit->count; i++)
@@ -182,20 +196,10 @@ static sow_code unit_rows(sow_run *run, const sow_unit *unit, int64_t generation
     return SOW_OK;
 }
 
-sow_code sow_run_unit(sow_run *run, const sow_unit *unit, sow_result *out, bool *is_stale)
+sow_code sow_run_answer(sow_run *run, const sow_unit *unit, const int64_t *rows, double kl_beta, sow_result *out)
 {
-    int64_t generation = unit->round % 2 == 0 ? unit->round / 2 - 1 : unit->round / 2;
-    const int64_t *rows = NULL;
     sow_tally tally = {0};
-    bool has = false;
-    SOW_TRY(sow_kernels_check_rounding());
-    SOW_TRY(take_weights(run, unit, generation, &has));
-    *is_stale = !has;
-    if (!has)
-        return SOW_OK;
-    SOW_TRY(unit_rows(run, unit, generation, &rows));
-    SOW_TRY(sow_evaluator_run_member(run->evaluator, unit->job, rows, unit->count,
-                                     unit->group < 0 ? 0 : run->options->es.kl_beta, &tally));
+    SOW_TRY(sow_evaluator_run_member(run->evaluator, unit->job, rows, unit->count, kl_beta, &tally));
     for (int i = 0; i < SOW_MAX_PARTS; i++)
         tally.parts[i] = tally.parts[i] < INT32_MAX ? tally.parts[i] : INT32_MAX;
     *out = (sow_result){.round = unit->round,
@@ -209,7 +213,33 @@ sow_code sow_run_unit(sow_run *run, const sow_unit *unit, sow_result *out, bool 
     return SOW_OK;
 }
 
-static sow_anchor find_anchor(const char *name)
+sow_code sow_run_unit(sow_run *run, const sow_unit *unit, sow_result *out, bool *is_stale)
+{
+    SOW_TRY(sow_kernels_check_rounding());
+    return run->method->unit(run, unit, out, is_stale);
+}
+
+/* A member's unit, or one of an evaluation. */
+static sow_code answer_unit(sow_run *run, const sow_unit *unit, sow_result *out, bool *is_stale)
+{
+    int64_t generation = unit->round % 2 == 0 ? unit->round / 2 - 1 : unit->round / 2;
+    const int64_t *rows = NULL;
+    bool has = false;
+    SOW_TRY(take_weights(run, unit, generation, &has));
+    *is_stale = !has;
+    if (!has)
+        return SOW_OK;
+    double kl_beta = unit->group < 0 ? 0 : run->options->es.kl_beta;
+    if (unit->job != run->train_job && unit->job != run->retention_job) {
+        SOW_TRY(sow_run_rows(run, unit, &rows));
+        return sow_run_answer(run, unit, rows, kl_beta, out);
+    }
+    SOW_TRY(sow_run_draw(run, generation + 1));
+    rows = run->rows + (unit->job == run->train_job ? 0 : run->n_rows) + unit->first;
+    return sow_run_answer(run, unit, rows, kl_beta, out);
+}
+
+sow_anchor sow_run_anchor(const char *name)
 {
     return strcmp(name, "l1") == 0 ? SOW_ANCHOR_L1 : strcmp(name, "l2") == 0 ? SOW_ANCHOR_L2 : SOW_ANCHOR_NONE;
 }
@@ -223,7 +253,7 @@ sow_code sow_run_step(sow_run *run, int64_t generation, sow_step *out, bool *has
     *out = (sow_step){.generation = generation,
                       .population = o->es.population,
                       .coefficients = *has_spread ? run->coefficients : NULL,
-                      .anchor = find_anchor(o->es.anchor),
+                      .anchor = sow_run_anchor(o->es.anchor),
                       .decay = (float)(o->es.alpha * o->es.anchor_lambda)};
     return SOW_OK;
 }
@@ -231,9 +261,87 @@ sow_code sow_run_step(sow_run *run, int64_t generation, sow_step *out, bool *has
 void sow_run_report(sow_run *run, int64_t generation, report_message *out)
 {
     double flops = sow_engine_counted(sow_evaluator_engine(run->evaluator)).flops;
+    if (run->sgd != NULL)
+        flops += sow_gradient_flops(run->sgd->gradient);
     *out = (report_message){.generation = generation, .flops = flops - run->flops_told};
     run->flops_told = flops;
     for (int i = 0; i < SOW_N_PHASES; i++)
         out->phase_s[i] = sow_phase_seconds((sow_phase)i);
     sow_phase_clear_times();
+}
+
+/* ---- the row of methods.def ---- */
+
+static sow_code check_es(const sow_conf *conf)
+{
+    const sow_options *o = sow_conf_options(conf);
+    const char *names[SOW_MAX_NAMES];
+    int64_t n = sow_noise_count();
+    SOW_TRY(sow_retention_check(conf));
+    for (int64_t i = 0; i < n; i++)
+        names[i] = sow_noise_at(i)->name;
+    SOW_TRY(sow_train_check_name(conf, "es.noise", names, n, sow_noise_find(o->es.noise) != NULL));
+    n = sow_shaping_count();
+    for (int64_t i = 0; i < n; i++)
+        names[i] = sow_shaping_at(i)->name;
+    return sow_train_check_name(conf, "es.shaping", names, n, sow_shaping_find(o->es.shaping) != NULL);
+}
+
+static int64_t batch_es(const sow_options *options)
+{
+    return options->es.batch;
+}
+
+static int64_t index_es(const sow_run *run, int64_t step)
+{
+    (void)run;
+    return step;
+}
+
+static int center_es(const sow_run *run, int64_t step)
+{
+    (void)run, (void)step;
+    return -1;
+}
+
+static int32_t round_es(sow_root *root, int64_t step)
+{
+    (void)root;
+    return (int32_t)(2 * step + 1);
+}
+
+const sow_method sow_method_es = {
+    .name = "es",
+    .doc = "evolution strategies (arXiv 2509.24372)",
+    .word = "generation",
+    .check = check_es,
+    .create = sow_run_select,
+    .prepare = prepare_es,
+    .batch = batch_es,
+    .index = index_es,
+    .center = center_es,
+    .round = round_es,
+    .unit = answer_unit,
+    .step = sow_es_step,
+    .redo = sow_es_redo,
+    .put = sow_es_put,
+    .tell = sow_es_tell,
+};
+
+#define METHOD(name) extern const sow_method sow_method_##name;
+#include "methods.def"
+#undef METHOD
+
+static const sow_method *const methods[] = {
+#define METHOD(name) &sow_method_##name,
+#include "methods.def"
+#undef METHOD
+};
+
+const sow_method *sow_method_find(const char *name)
+{
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
+        if (strcmp(methods[i]->name, name) == 0)
+            return methods[i];
+    return NULL;
 }

@@ -166,6 +166,15 @@ sow_code sow_evaluator_prompt_tokens(sow_evaluator *e, int number, int64_t row, 
     return SOW_OK;
 }
 
+sow_code sow_evaluator_prompt(sow_evaluator *e, int number, int64_t row, sow_ids *out)
+{
+    e->ids.n = 0;
+    SOW_TRY(sow_evaluator_encode(e, &e->jobs[number], row));
+    for (int64_t i = 0; i < e->ids.n; i++)
+        SOW_TRY(sow_ids_add(out, e->ids.ids[i]));
+    return SOW_OK;
+}
+
 static sow_code encode_rows(sow_evaluator *e, const sow_job *j, const int64_t *rows, int64_t n)
 {
     SOW_TRY(SOW_GROW(&e->starts, &e->starts_capacity, n + 1));
@@ -196,6 +205,13 @@ static sow_code decode_answer(sow_evaluator *e, const sow_completion *answer)
         e->completion.text[e->completion.bytes] = '\0';
     }
     return SOW_OK;
+}
+
+sow_code sow_evaluator_grade(sow_evaluator *e, int number, int64_t row, const sow_completion *completion,
+                             sow_grade *out)
+{
+    SOW_TRY(decode_answer(e, completion));
+    return sow_task_grade(e->jobs[number].task, row, e->completion.text, e->completion.bytes, out);
 }
 
 sow_code sow_evaluator_count(const sow_job *j, int64_t row, int64_t i, const sow_grade *grade, sow_tally *out)

@@ -255,9 +255,17 @@ void sow_folder_prune_checkpoints(const sow_folder *f, int64_t newest)
     int64_t previous = -1, step = -1;
     if (sow_folder_find_checkpoint(f, newest - 1, path, &previous) != SOW_OK || previous < 0)
         return;
-    while (sow_folder_find_checkpoint(f, previous - 1, path, &step) == SOW_OK && step >= 0)
+    while (sow_folder_find_checkpoint(f, previous - 1, path, &step) == SOW_OK && step >= 0) {
+        static const char *const beside[] = {"exp_avg", "exp_avg_sq"}; /* an optimizer's */
         if (unlink(path) != 0)
             return;
+        for (size_t i = 0; i < sizeof beside / sizeof *beside; i++) {
+            char name[96];
+            (void)snprintf(name, sizeof name, "checkpoints/step-%08lld.%s.safetensors", (long long)step, beside[i]);
+            if (sow_folder_file(f, name, path) == SOW_OK)
+                (void)unlink(path);
+        }
+    }
 }
 
 /* Whether an evaluation is planned after `step`. */

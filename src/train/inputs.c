@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a run begins with: root reads and checks, everyone receives, and nobody goes on before all can.  For a run
  * (es.c) and for its replay, which may have no world: then this process is root and all there is. */
-#include "root_impl.h"
+#include "sgd_impl.h"
 
 #include "sower/alloc.h"
 #include "sower/chat.h"
-#include "sower/es.h"
 #include "sower/log.h"
 #include "sower/model.h"
 #include "sower/plan.h"
+#include "sower/train.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,7 +40,7 @@ sow_code sow_run_read(sow_run *run, const sow_conf *conf, sow_model **model)
 {
     const sow_options *o = run->options;
     size_t bytes = 0;
-    SOW_TRY(sow_es_check_names(conf));
+    SOW_TRY(sow_train_check_names(conf));
     SOW_TRY(sow_phase_set_fault(o->run.fault, -1));
     if (o->model.path[0] == '\0')
         return sow_conf_reject(conf, "model.path", "a Hugging Face folder or a .gguf file", NULL, 0);
@@ -73,7 +73,7 @@ static sow_code find_chat(sow_run *run)
     return SOW_OK;
 }
 
-sow_code sow_es_threads(sow_world *world, int64_t asked, int64_t *out)
+sow_code sow_train_threads(sow_world *world, int64_t asked, int64_t *out)
 {
     int cores = 1;
     SOW_TRY(sow_world_cores(world, &cores));
@@ -104,9 +104,10 @@ sow_code sow_run_share(sow_run *run, const sow_model *model)
         shape = sow_model_layout(model)->shape;
     if (run->world != NULL)
         SOW_TRY(send_inputs(run, &shape));
+    run->method = sow_method_find(run->options->method);
     int64_t threads = run->options->run.threads;
     if (run->world != NULL)
-        SOW_TRY(sow_es_threads(run->world, threads, &threads));
+        SOW_TRY(sow_train_threads(run->world, threads, &threads));
     sow_code rc = sow_layout_create(&shape, &run->layout);
     if (rc == SOW_OK)
         rc = find_chat(run);
@@ -168,7 +169,7 @@ sow_code sow_run_load(sow_run *run, sow_model *model)
     }
     if (world != NULL)
         SOW_TRY(sow_world_barrier(world));
-    return sow_run_select(run);
+    return run->method->create == NULL ? SOW_OK : run->method->create(run);
 }
 
 static void hash_text(const char *text, size_t bytes, char out[SOW_HASH_HEX])
@@ -197,6 +198,18 @@ sow_code sow_run_header(const sow_run *run, sow_hash *base_digest, char **out)
     return sow_ledger_header(run->options, &facts, out);
 }
 
+/* A checkpoint's weights (and moments) into memory, if they are those of the ledger. */
+static sow_code load_step(sow_run *run, const sow_folder *folder, const sow_ledger *ledger, const char *path,
+                          int64_t step)
+{
+    int64_t index = run->method->index(run, step);
+    SOW_TRY(sow_model_load_theta(path, run->layout, sow_theta_buffer(run->theta, index)));
+    sow_theta_loaded(run->theta, index);
+    if (!sow_hash_equal(sow_theta_digest(run->theta, index), ledger->digests[step - 1]))
+        return SOW_FAIL(SOW_EBITS, "does not have the digest of the ledger");
+    return run->sgd == NULL ? SOW_OK : sow_sgd_load(run, folder, ledger, step);
+}
+
 sow_code sow_run_load_checkpoint(sow_run *run, const sow_folder *folder, const sow_ledger *ledger, int64_t max_step,
                                  int64_t *loaded)
 {
@@ -206,19 +219,14 @@ sow_code sow_run_load_checkpoint(sow_run *run, const sow_folder *folder, const s
         SOW_TRY(sow_folder_find_checkpoint(folder, step - 1, path, &step));
         if (step <= 0)
             return SOW_OK;
-        float *theta = sow_theta_buffer(run->theta, step);
-        sow_code rc = sow_model_load_theta(path, run->layout, theta);
+        sow_code rc = load_step(run, folder, ledger, path, step);
         if (rc == SOW_OK) {
-            sow_theta_loaded(run->theta, step);
-            if (sow_hash_equal(sow_theta_digest(run->theta, step), ledger->digests[step - 1])) {
-                *loaded = step;
-                return SOW_OK;
-            }
+            *loaded = step;
+            return SOW_OK;
         }
-        sow_log(SOW_LOG_WARN, "%s: %s, taking an earlier one", path,
-                rc == SOW_OK ? "does not have the digest of the ledger" : sow_error_text());
+        sow_log(SOW_LOG_WARN, "%s: %s, taking an earlier one", path, sow_error_text());
         memcpy(sow_theta_buffer(run->theta, 0), sow_theta_base(run->theta),
-               (size_t)run->layout->n_elements * sizeof *theta);
+               (size_t)run->layout->n_elements * sizeof(float));
         sow_theta_loaded(run->theta, 0);
     }
 }

@@ -11,10 +11,47 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What the lines of a method are called, and how many numbers they hold (0: the population). */
+typedef struct form {
+    const char *method, *counter, *list, *values;
+    int64_t n_values;
+    bool has_moments;
+} form;
+
+static const form forms[] = {
+    {"es", "generation", "fitness", NULL, 0, false},
+    {"grpo", "step", "values", "reward, loss, grad_norm", 3, true},
+    {"sft", "step", "values", "loss, grad_norm", 2, true},
+};
+enum { N_FORMS = sizeof forms / sizeof *forms };
+
+static const form *find_form(const char *method)
+{
+    for (int i = 0; i < N_FORMS; i++)
+        if (method != NULL && strcmp(forms[i].method, method) == 0)
+            return &forms[i];
+    return NULL;
+}
+
+int64_t sow_ledger_n_values(const sow_options *options)
+{
+    const form *f = find_form(options->method);
+    return f == NULL || f->n_values == 0 ? options->es.population : f->n_values;
+}
+
 static sow_code put_setting(void *context, const char *key, const char *value)
 {
     sow_line_string(context, key, value);
     return SOW_OK;
+}
+
+/* Under such a schedule the length of the run determines every step. */
+static bool has_falling_rate(const sow_options *o)
+{
+    const char *schedule = strcmp(o->method, "grpo") == 0  ? o->grpo.schedule
+                           : strcmp(o->method, "sft") == 0 ? o->sft.schedule
+                                                           : "constant";
+    return strcmp(schedule, "constant") != 0;
 }
 
 sow_code sow_ledger_header(const sow_options *options, const sow_ledger_facts *facts, char **out)
@@ -38,7 +75,12 @@ sow_code sow_ledger_header(const sow_options *options, const sow_ledger_facts *f
     sow_line_string(line, "chat", facts->chat);
     sow_line_string(line, "backend", facts->backend);
     sow_line_int(line, "batch", facts->batch);
-    sow_line_int(line, "population", options->es.population);
+    const form *f = find_form(options->method);
+    sow_line_int(line, f == NULL || f->n_values == 0 ? "population" : "n_values", sow_ledger_n_values(options));
+    if (f != NULL && f->values != NULL)
+        sow_line_string(line, "values", f->values);
+    if (has_falling_rate(options))
+        sow_line_int(line, "steps", options->run.steps);
     sow_line_begin_object(line, "settings");
     SOW_TRY_OR(rc, sow_conf_result_settings(resolved, put_setting, line));
     sow_line_end_object(line);
@@ -97,6 +139,7 @@ static sow_code grow(sow_ledger *l, int64_t *capacity)
     int64_t bigger = *capacity < 64 ? 64 : *capacity * 2;
     SOW_TRY(SOW_RESIZE(&l->fitness, *capacity * l->population, bigger * l->population));
     SOW_TRY(SOW_RESIZE(&l->digests, *capacity, bigger));
+    SOW_TRY(SOW_RESIZE(&l->moments, *capacity, bigger));
     SOW_TRY(SOW_RESIZE(&l->chains, *capacity, bigger));
     *capacity = bigger;
     return SOW_OK;
@@ -109,10 +152,12 @@ static sow_code read_line(sow_ledger *l, const sow_json *json, const char *text,
     const char *chain_at = strstr(text, ", \"chain\"");
     char hex[SOW_HASH_HEX], end[SOW_HASH_HEX + 32]; /* what stands behind the bytes of the chain */
     sow_hash digest, chain, expected = {0};
-    if (!sow_json_to_int(sow_json_get(json, "generation"), &generation) || generation != want)
+    const form *f = &forms[l->form];
+    sow_hash moments = {0};
+    if (!sow_json_to_int(sow_json_get(json, f->counter), &generation) || generation != want)
         return SOW_FAIL(SOW_EFORMAT, "%s:%lld: generation %lld: its number is %lld, expected %lld", l->path,
                         (long long)want + 1, (long long)want, (long long)generation, (long long)want);
-    const sow_json *fitness = sow_json_get(json, "fitness");
+    const sow_json *fitness = sow_json_get(json, f->list);
     if (sow_json_size(fitness) != l->population || sow_json_kind_of(fitness) != SOW_JSON_ARRAY)
         return SOW_FAIL(SOW_EFORMAT, "%s:%lld: generation %lld: has %lld fitnesses, expected %lld", l->path,
                         (long long)want + 1, (long long)want, (long long)sow_json_size(fitness),
@@ -123,7 +168,8 @@ static sow_code read_line(sow_ledger *l, const sow_json *json, const char *text,
             return SOW_FAIL(SOW_EFORMAT,
                             "%s:%lld: generation %lld: fitness %lld is not a finite C99 hexadecimal number", l->path,
                             (long long)want + 1, (long long)want, (long long)i);
-    if (!parse_hash(sow_json_get(json, "digest"), &digest) || !parse_hash(sow_json_get(json, "chain"), &chain))
+    if (!parse_hash(sow_json_get(json, "digest"), &digest) || !parse_hash(sow_json_get(json, "chain"), &chain) ||
+        (f->has_moments && !parse_hash(sow_json_get(json, "moments"), &moments)))
         return SOW_FAIL(SOW_EFORMAT, "%s:%lld: generation %lld: digest or chain is not 32 hexadecimal digits", l->path,
                         (long long)want + 1, (long long)want);
     SOW_TRY(extend_chain(sow_ledger_chain(l), text, chain_at == NULL ? 0 : (size_t)(chain_at - text), &expected));
@@ -134,6 +180,7 @@ static sow_code read_line(sow_ledger *l, const sow_json *json, const char *text,
                         "%s:%lld: generation %lld: the chain does not fit: the line or one before it was changed",
                         l->path, (long long)want + 1, (long long)want);
     l->digests[l->n] = digest;
+    l->moments[l->n] = moments;
     l->chains[l->n] = chain;
     l->n++;
     return SOW_OK;
@@ -144,8 +191,16 @@ static sow_code read_header(sow_ledger *l, const sow_json *json, const char *tex
     int64_t version = 0;
     if (!sow_json_to_int(sow_json_get(json, "ledger"), &version) || version != 1)
         return SOW_FAIL(SOW_EFORMAT, "%s:1: is not the header of a ledger of version 1", l->path);
-    if (!sow_json_to_int(sow_json_get(json, "population"), &l->population) || l->population < 2 ||
-        l->population > 1 << 20)
+    const char *method = sow_json_to_string(sow_json_get(json, "method"), NULL);
+    const form *f = find_form(method);
+    if (f == NULL)
+        return SOW_FAIL(SOW_EFORMAT, "%s:1: method: '%s', expected es, grpo or sft", l->path,
+                        method == NULL ? "" : method);
+    l->form = (int)(f - forms);
+    l->has_moments = f->has_moments;
+    l->population = f->n_values;
+    if (f->n_values == 0 && (!sow_json_to_int(sow_json_get(json, "population"), &l->population) || l->population < 2 ||
+                             l->population > 1 << 20))
         return SOW_FAIL(SOW_EFORMAT, "%s:1: population: %lld, expected 2 to 1048576", l->path,
                         (long long)l->population);
     SOW_TRY(sow_alloc_string(&l->header, text));
@@ -220,6 +275,7 @@ void sow_ledger_destroy(sow_ledger **ledger)
     SOW_FREE(&l->header);
     SOW_FREE(&l->fitness);
     SOW_FREE(&l->digests);
+    SOW_FREE(&l->moments);
     SOW_FREE(&l->chains);
     SOW_FREE(ledger);
 }
@@ -307,18 +363,21 @@ done:
     return rc;
 }
 
-sow_code sow_ledger_write(sow_ledger_writer *w, int64_t generation, const double *fitness, int64_t population,
-                          sow_hash digest)
+static sow_code write_line(sow_ledger_writer *w, const form *f, int64_t number, const double *values, int64_t n,
+                           sow_hash digest, sow_hash moments)
 {
     sow_words text = {0};
     char hex[SOW_HASH_HEX];
     sow_hash chain = {0};
     sow_code rc = SOW_OK;
-    SOW_TRY_OR(rc, sow_words_print(&text, "{\"generation\": %lld, \"fitness\": [", (long long)generation));
-    for (int64_t i = 0; i < population; i++)
-        SOW_TRY_OR(rc, sow_words_print(&text, "%s\"%a\"", i > 0 ? ", " : "", fitness[i]));
+    SOW_TRY_OR(rc, sow_words_print(&text, "{\"%s\": %lld, \"%s\": [", f->counter, (long long)number, f->list));
+    for (int64_t i = 0; i < n; i++)
+        SOW_TRY_OR(rc, sow_words_print(&text, "%s\"%a\"", i > 0 ? ", " : "", values[i]));
     sow_hash_write(digest, hex);
     SOW_TRY_OR(rc, sow_words_print(&text, "], \"digest\": \"%s\"", hex));
+    sow_hash_write(moments, hex);
+    if (f->has_moments)
+        SOW_TRY_OR(rc, sow_words_print(&text, ", \"moments\": \"%s\"", hex));
     SOW_TRY_OR(rc, extend_chain(w->chain, text.text, text.bytes, &chain));
     sow_hash_write(chain, hex);
     SOW_TRY_OR(rc, sow_words_print(&text, ", \"chain\": \"%s\"}", hex));
@@ -327,6 +386,18 @@ sow_code sow_ledger_write(sow_ledger_writer *w, int64_t generation, const double
 done:
     sow_words_fini(&text);
     return rc;
+}
+
+sow_code sow_ledger_write(sow_ledger_writer *w, int64_t generation, const double *fitness, int64_t population,
+                          sow_hash digest)
+{
+    return write_line(w, &forms[0], generation, fitness, population, digest, (sow_hash){0});
+}
+
+sow_code sow_ledger_write_step(sow_ledger_writer *w, int64_t step, const double *values, int64_t n, sow_hash digest,
+                               sow_hash moments)
+{
+    return write_line(w, &forms[1], step, values, n, digest, moments); /* lines of grpo and sft are alike */
 }
 
 void sow_ledger_close(sow_ledger_writer **writer)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Root's side of an ES run, shared by es_root.c (the generations), es_star.c (messages) and es_measure.c (what is
- * written down). */
+/* Root's side of a run, shared by root.c (steps), star.c (messages), metrics.c (what is written down), and the methods'
+ * own steps. */
 #ifndef SOWER_ROOT_IMPL_H
 #define SOWER_ROOT_IMPL_H
 
@@ -18,7 +18,10 @@ enum { MAX_UNITS_A_RANK = 8 };
 typedef struct node_word {
     int64_t generation; /* of the digest */
     sow_hash digest;
-    int asked; /* rank that leads, -1: none yet */
+    sow_hash moments;
+    int asked;       /* rank that leads, -1: none yet */
+    int32_t reduced; /* attempt whose gradient its leader has told of */
+    sow_code code;   /* how that went */
 } node_word;
 
 typedef struct sow_root {
@@ -35,7 +38,11 @@ typedef struct sow_root {
     /* A failure met inside a tick, told by root_turn. */
     sow_code failed;
     char failed_text[FAIL_TEXT];
-    int64_t n_flat; /* generations in which all rewards were equal */
+    int64_t measured_step;           /* of the evaluation at work */
+    int64_t n_flat;                  /* generations in which all rewards were equal */
+    int32_t n_round;                 /* rounds so far, where they are counted */
+    bool is_exact_round, is_spoiled; /* a round that no unit may be given twice in; one was */
+    struct sow_sgd_root *sgd;        /* owned; NULL for ES */
     sow_tau tau;
     sow_items *items; /* owned; NULL until the first evaluation */
     /* Of the generation at work, for its line of metrics. */
@@ -52,12 +59,19 @@ typedef struct sow_root {
     sow_tally job_tallies[SOW_MAX_JOBS];     /* of the last evaluation; rows 0: not asked */
 } sow_root;
 
-/* es_star.c.  Not collective.  Deals with all messages that have come and hands out work; never waits. */
+/* star.c.  Not collective.  Deals with all messages that have come and hands out work; never waits. */
 SOW_NODISCARD sow_code sow_root_turn(sow_root *root);
 /* Installs the tick that takes turns while root computes. */
 void sow_root_install_tick(sow_root *root);
 /* Evaluates units until all are answered.  label and its numbers are for the progress line. */
 SOW_NODISCARD sow_code sow_root_round(sow_root *root, int32_t round, int64_t n_units, const char *label);
+/* Waits a moment, dealing with messages. */
+SOW_NODISCARD sow_code sow_root_rest(sow_root *root);
+/* A rank of a node that is heard, to lead it; -1: none is. */
+int sow_root_choose_leader(const sow_root *root, int node);
+/* Waits for a node's digest of step `generation`, and compares it. */
+SOW_NODISCARD sow_code sow_root_await_node(sow_root *root, int node, int64_t generation,
+                                           const digest_message *expected);
 /* The step of run->fitness on all nodes; *digest of the result. */
 SOW_NODISCARD sow_code sow_root_step(sow_root *root, int64_t generation, sow_hash *digest, bool *has_spread);
 /* A look at memory on all nodes before a checkpoint. */
@@ -65,11 +79,25 @@ SOW_NODISCARD sow_code sow_root_scrub(sow_root *root, int64_t generation);
 /* Tells everyone to leave. */
 void sow_root_stop(sow_root *root, sow_code code);
 
-/* es_measure.c.  Evaluations after `step` that are due, drift if due, samples, and the step's line. */
+/* metrics.c.  Evaluations after `step` that are due, drift if due, samples, and the step's line. */
 SOW_NODISCARD sow_code sow_root_measure(sow_root *root, int64_t step, bool has_generation);
 
-/* es_root.c.  From `done` generations (those are in the ledger) to options.run.steps. */
-SOW_NODISCARD sow_code sow_es_lead(sow_root *root, const sow_ledger *ledger, int64_t loaded, int64_t measured);
+/* root.c.  From `loaded` steps, over those of the ledger, to options.run.steps. */
+SOW_NODISCARD sow_code sow_root_lead(sow_root *root, const sow_ledger *ledger, int64_t loaded, int64_t measured);
+const float *sow_root_theta(const sow_root *root, int64_t step); /* theta after `step` */
+
+/* es_root.c, for the method's row in es_run.c. */
+SOW_NODISCARD sow_code sow_es_step(sow_root *root, int64_t generation);
+SOW_NODISCARD sow_code sow_es_redo(sow_root *root, const sow_ledger *ledger, int64_t generation);
+SOW_NODISCARD sow_code sow_es_put(sow_root *root, sow_line *line, int64_t step);
+void sow_es_tell(const sow_root *root, char *out, size_t cap);
+
+/* sgd_run.c: moments of a step into checkpoints/, and from there (SOW_EBITS if they are not the ledger's). */
+SOW_NODISCARD sow_code sow_sgd_save(sow_run *run, const sow_folder *folder, int64_t step);
+SOW_NODISCARD sow_code sow_sgd_load(sow_run *run, const sow_folder *folder, const sow_ledger *ledger, int64_t step);
+
+/* metrics.c.  The phases of all ranks that have reported of `step`, as an object; adds their operations to *flops. */
+void sow_root_put_phases(sow_root *root, sow_line *line, int64_t step, double *flops);
 
 /* es_root.c.  Mean reward of members' rows, without what was taken off for divergence. */
 double sow_root_raw_reward(const sow_root *root, const sow_tally *tally);

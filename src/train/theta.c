@@ -7,6 +7,7 @@
  * */
 #include "sower/theta.h"
 
+#include "share_impl.h"
 #include "train_impl.h"
 
 #include "sower/alloc.h"
@@ -26,29 +27,21 @@ typedef struct record {
     double delta2; /* sum of (theta - base)^2, in element order */
 } record;
 
-/* The words of one block.  claim = generation << 16 | (node index of the rank + 1). */
-typedef struct block_words {
-    _Atomic int64_t claim;
-    _Atomic int64_t stamp; /* generation that the block has reached */
-} block_words;
-
 typedef struct control {
     _Atomic int64_t target; /* newest generation that is written or whole */
-    _Atomic int64_t failed; /* a rank met a non-finite value: nobody waits for its block */
 } control;
 
 struct sow_theta {
     sow_world *world;         /* borrowed, NULL: alone */
     sow_la *la;               /* borrowed */
     const sow_layout *layout; /* borrowed */
-    int64_t block, n_blocks, n_granules;
-    int node_size, node_index, node;
+    int64_t block, n_granules;
+    share share;        /* of the update's blocks; keys are generations */
     sow_window *window; /* owned, NULL: `alone` holds the memory */
     void *alone;        /* owned */
     float *buffers[2], *base;
     control *control;
     _Atomic int64_t *reading; /* [node_size] generation a rank reads, NOT_READING */
-    block_words *blocks;      /* [n_blocks] */
     record *records[2];       /* [n_granules] of the buffer beside it */
 };
 
@@ -74,25 +67,16 @@ static size_t place_parts(sow_theta *t, char *memory, int n_ranks)
     t->records[1] = (record *)(void *)(memory + at), at += records;
     t->control = (control *)(void *)(memory + at), at += round_up(sizeof(control));
     t->reading = (_Atomic int64_t *)(void *)(memory + at), at += round_up((size_t)n_ranks * sizeof(int64_t));
-    t->blocks = (block_words *)(void *)(memory + at), at += round_up((size_t)t->n_blocks * sizeof(block_words));
+    share_place(&t->share, memory + at), at += share_bytes(t->share.n_blocks);
     return at;
 }
 
 size_t sow_theta_bytes(const sow_layout *layout, int64_t update_block)
 {
     static char nowhere[1];
-    sow_theta measured = {.layout = layout,
-                          .n_blocks = count_blocks(layout, update_block),
-                          .n_granules = layout->n_elements / SOW_GRANULE};
+    sow_theta measured = {.layout = layout, .n_granules = layout->n_elements / SOW_GRANULE};
+    share_init(&measured.share, NULL, count_blocks(layout, update_block));
     return place_parts(&measured, nowhere, 1);
-}
-
-static int find_node_index(const sow_world *world, int node)
-{
-    int index = 0;
-    while (sow_world_node_member(world, node, index) != sow_world_rank(world))
-        index++;
-    return index;
 }
 
 sow_code sow_theta_create(sow_world *world, sow_la *la, const sow_layout *layout, int64_t update_block, sow_theta **out)
@@ -101,15 +85,10 @@ sow_code sow_theta_create(sow_world *world, sow_la *la, const sow_layout *layout
     sow_code rc = SOW_OK;
     static char nowhere[1];
     SOW_TRY(SOW_ALLOC(&t, 1));
-    *t = (sow_theta){.world = world, .la = la, .layout = layout, .block = update_block, .node_size = 1};
-    t->n_blocks = count_blocks(layout, update_block);
+    *t = (sow_theta){.world = world, .la = la, .layout = layout, .block = update_block};
     t->n_granules = layout->n_elements / SOW_GRANULE;
-    if (world != NULL) {
-        t->node = sow_world_node_of(world, sow_world_rank(world));
-        t->node_size = sow_world_node_size(world, t->node);
-        t->node_index = find_node_index(world, t->node);
-    }
-    size_t bytes = place_parts(t, nowhere, t->node_size);
+    share_init(&t->share, world, count_blocks(layout, update_block));
+    size_t bytes = place_parts(t, nowhere, t->share.node_size);
     char *memory = NULL;
     if (world != NULL) {
         SOW_TRY_OR(rc, sow_window_create(world, bytes, "the weights", &t->window));
@@ -118,8 +97,8 @@ sow_code sow_theta_create(sow_world *world, sow_la *la, const sow_layout *layout
         SOW_TRY_OR(rc, SOW_ALLOC((char **)&t->alone, bytes));
         memory = t->alone;
     }
-    (void)place_parts(t, memory, t->node_size);
-    atomic_store(&t->reading[t->node_index], NOT_READING);
+    (void)place_parts(t, memory, t->share.node_size);
+    atomic_store(&t->reading[t->share.node_index], NOT_READING);
 done:
     if (rc != SOW_OK)
         sow_theta_destroy(&t);
@@ -170,16 +149,13 @@ void sow_theta_loaded(sow_theta *t, int64_t generation)
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < t->n_granules; i++)
         records[i] = measure(theta + i * SOW_GRANULE, t->base + i * SOW_GRANULE);
-    for (int64_t i = 0; i < t->n_blocks; i++) {
-        atomic_store(&t->blocks[i].claim, generation << 16);
-        atomic_store(&t->blocks[i].stamp, generation);
-    }
+    share_reach(&t->share, generation);
     atomic_store(&t->control->target, generation);
 }
 
 bool sow_theta_begin_read(sow_theta *t, int64_t generation)
 {
-    atomic_store(&t->reading[t->node_index], generation);
+    atomic_store(&t->reading[t->share.node_index], generation);
     int64_t target = atomic_load(&t->control->target);
     if (target < generation + 2 && target >= generation)
         return true;
@@ -194,7 +170,7 @@ bool sow_theta_is_newest(const sow_theta *t, int64_t generation)
 
 void sow_theta_end_read(sow_theta *t)
 {
-    atomic_store(&t->reading[t->node_index], NOT_READING);
+    atomic_store(&t->reading[t->share.node_index], NOT_READING);
 }
 
 void sow_theta_member_noise(const sow_layout *layout, const sow_noise_plan *plan, int64_t generation, int64_t member,
@@ -246,11 +222,15 @@ static void add_tensor(const sow_theta *t, const sow_noise_plan *plan, const sow
 
 /* theta'[granule] into out: sum over members, theta added, anchor. */
 static void compute_granule(const sow_theta *t, const sow_noise_plan *plan, const sow_step *step, int64_t granule,
-                            float *out)
+                            bool is_check, float *out)
 {
     const sow_layout *layout = t->layout;
     const float *theta = t->buffers[(step->generation - 1) % 2];
     int64_t begin = granule * SOW_GRANULE, end = begin + SOW_GRANULE;
+    if (step->make != NULL) {
+        step->make(step->context, granule, theta + begin, t->base + begin, out, is_check);
+        return;
+    }
     if (step->coefficients == NULL) {
         memcpy(out, theta + begin, SOW_GRANULE * sizeof *out);
         return;
@@ -276,8 +256,19 @@ static void compute_granule(const sow_theta *t, const sow_noise_plan *plan, cons
         sow_la_kernels(t->la)->hold(plan->mask, begin, SOW_GRANULE, theta + begin, out);
 }
 
-static sow_code compute_block(sow_theta *t, const sow_noise_plan *plan, const sow_step *step, int64_t block)
+/* A piece of an update, as share_work asks for it. */
+typedef struct update {
+    sow_theta *t;
+    const sow_noise_plan *plan;
+    const sow_step *step;
+} update;
+
+static sow_code compute_block(void *context, int64_t block)
 {
+    const update *u = context;
+    sow_theta *t = u->t;
+    const sow_noise_plan *plan = u->plan;
+    const sow_step *step = u->step;
     int64_t first = block * t->block / SOW_GRANULE, last = (block + 1) * t->block / SOW_GRANULE;
     last = last < t->n_granules ? last : t->n_granules;
     float *out = sow_theta_buffer(t, step->generation);
@@ -286,14 +277,13 @@ static sow_code compute_block(sow_theta *t, const sow_noise_plan *plan, const so
 #pragma omp parallel for schedule(dynamic) num_threads(sow_la_threads(t->la)) reduction(max : bad)
     for (int64_t i = first; i < last; i++) {
         float *granule = out + i * SOW_GRANULE;
-        compute_granule(t, plan, step, i, granule);
+        compute_granule(t, plan, step, i, false, granule);
         records[i] = measure(granule, t->base + i * SOW_GRANULE);
         if (sow_la_kernels(t->la)->has_non_finite(SOW_GRANULE, granule) != 0)
             bad = i;
     }
     if (bad < 0)
         return SOW_OK;
-    atomic_store(&t->control->failed, step->generation);
     const sow_tensor *tensor = &t->layout->tensors[tensor_at(t->layout, bad * SOW_GRANULE)];
     return SOW_FAIL(
         SOW_ENUM,
@@ -301,43 +291,11 @@ static sow_code compute_block(sow_theta *t, const sow_noise_plan *plan, const so
         (long long)step->generation, tensor->name);
 }
 
-/* Claims the block for this rank if it is unclaimed for this generation. */
-static bool claim(sow_theta *t, int64_t block, int64_t generation)
+/* Ends a rank of this node that stands in the way of the update. */
+static sow_code end_reader(sow_theta *t, int node_index)
 {
-    int64_t mine = generation << 16 | (t->node_index + 1), seen = atomic_load(&t->blocks[block].claim);
-    while (seen >> 16 < generation)
-        if (atomic_compare_exchange_weak(&t->blocks[block].claim, &seen, mine))
-            return true;
-    return false;
-}
-
-static int world_rank_of(const sow_theta *t, int node_index)
-{
-    return t->world == NULL ? 0 : sow_world_node_member(t->world, t->node, node_index);
-}
-
-/* Ends a rank of this node that stands in the way.  Waiting until it is seen gone matters: a stopped process would wake
- * and write into a buffer that has moved on. */
-static sow_code end_rank(sow_theta *t, int node_index, const char *why)
-{
-    int rank = world_rank_of(t, node_index);
-    if (!sow_world_is_gone(t->world, rank)) {
-        sow_log(SOW_LOG_WARN, "rank %d on %s is ended: %s (phase %s)", rank, sow_world_host(t->world, rank), why,
-                sow_phase_name(sow_world_phase_of(t->world, rank)));
-        SOW_TRY(sow_world_kill(t->world, rank));
-    }
-    int64_t reading = atomic_load(&t->reading[node_index]);
-    if (reading != NOT_READING)
-        atomic_store(&t->reading[node_index], NOT_READING);
-    return SOW_OK;
-}
-
-static sow_code wait_a_moment(sow_theta *t)
-{
-    sow_phase_tick();
-    if (t->world != NULL)
-        SOW_TRY(sow_world_pulse(t->world));
-    sow_clock_sleep_s(2e-4);
+    SOW_TRY(share_end_rank(&t->share, node_index, "it still reads weights of an earlier generation"));
+    atomic_store(&t->reading[node_index], NOT_READING);
     return SOW_OK;
 }
 
@@ -345,15 +303,15 @@ static sow_code wait_a_moment(sow_theta *t)
 static sow_code wait_for_readers(sow_theta *t, int64_t generation, bool is_leader)
 {
     double start = sow_clock_now_s();
-    for (int i = 0; i < t->node_size; i++) {
+    for (int i = 0; i < t->share.node_size; i++) {
         for (;;) {
             int64_t reads = atomic_load(&t->reading[i]);
-            if (i == t->node_index || reads == NOT_READING || reads >= generation - 1)
+            if (i == t->share.node_index || reads == NOT_READING || reads >= generation - 1)
                 break;
             bool is_late = sow_clock_now_s() - start > sow_world_deadline_s(t->world);
-            if (is_leader && (is_late || sow_world_is_gone(t->world, world_rank_of(t, i))))
-                SOW_TRY(end_rank(t, i, "it still reads weights of an earlier generation"));
-            SOW_TRY(wait_a_moment(t));
+            if (is_leader && (is_late || sow_world_is_gone(t->world, share_rank(&t->share, i))))
+                SOW_TRY(end_reader(t, i));
+            SOW_TRY(share_wait(&t->share));
         }
     }
     return SOW_OK;
@@ -371,50 +329,12 @@ sow_code sow_theta_update(sow_theta *t, const sow_noise_plan *plan, const sow_st
     sow_phase_enter(SOW_PHASE_UPDATE);
     raise_target(t, step->generation);
     SOW_TRY(wait_for_readers(t, step->generation, is_leader));
-    /* Ranks start at different places, so that they rarely meet at one block. */
-    int64_t start = t->n_blocks * t->node_index / t->node_size;
-    for (int64_t i = 0; i < t->n_blocks; i++) {
-        int64_t block = (start + i) % t->n_blocks;
-        if (!claim(t, block, step->generation))
-            continue;
-        sow_phase_enter(SOW_PHASE_UPDATE);
-        SOW_TRY(compute_block(t, plan, step, block));
-        atomic_store(&t->blocks[block].stamp, step->generation);
-        sow_phase_tick();
-    }
-    return SOW_OK;
-}
-
-/* A block that its owner has not finished: taken over if the owner is gone, or silent for the deadline. */
-static sow_code rescue(sow_theta *t, const sow_noise_plan *plan, const sow_step *step, int64_t block, double waited_s)
-{
-    int64_t owner_claim = atomic_load(&t->blocks[block].claim);
-    int owner = (int)(owner_claim & 0xffff) - 1;
-    bool is_gone = owner != t->node_index && sow_world_is_gone(t->world, world_rank_of(t, owner));
-    if (owner != t->node_index && !is_gone && waited_s < sow_world_deadline_s(t->world))
-        return wait_a_moment(t);
-    if (owner != t->node_index)
-        SOW_TRY(end_rank(t, owner, "it does not finish its part of the update"));
-    atomic_store(&t->blocks[block].claim, step->generation << 16 | (t->node_index + 1));
-    SOW_TRY(compute_block(t, plan, step, block));
-    atomic_store(&t->blocks[block].stamp, step->generation);
-    return SOW_OK;
+    return share_work(&t->share, step->generation, compute_block, &(update){t, plan, step});
 }
 
 sow_code sow_theta_complete(sow_theta *t, const sow_noise_plan *plan, const sow_step *step)
 {
-    double start = sow_clock_now_s();
-    for (int64_t i = 0; i < t->n_blocks; i++) {
-        while (atomic_load(&t->blocks[i].stamp) < step->generation) {
-            if (atomic_load(&t->control->failed) == step->generation)
-                return SOW_FAIL(SOW_EPEER, "generation %lld: another rank of this node could not finish the update",
-                                (long long)step->generation);
-            SOW_TRY(rescue(t, plan, step, i, sow_clock_now_s() - start));
-        }
-        if (i % 64 == 0)
-            start = sow_clock_now_s();
-    }
-    return SOW_OK;
+    return share_complete(&t->share, step->generation, "the update", compute_block, &(update){t, plan, step});
 }
 
 sow_hash sow_theta_digest(const sow_theta *t, int64_t generation)
@@ -440,7 +360,7 @@ sow_code sow_theta_check_granule(sow_theta *t, const sow_noise_plan *plan, const
 {
     float *again = NULL;
     SOW_TRY(SOW_ALLOC(&again, SOW_GRANULE));
-    compute_granule(t, plan, step, granule, again);
+    compute_granule(t, plan, step, granule, true, again);
     bool is_same =
         memcmp(again, sow_theta_buffer(t, step->generation) + granule * SOW_GRANULE, SOW_GRANULE * sizeof *again) == 0;
     SOW_FREE(&again);

@@ -1,10 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of this layer share: the state of a rank in an ES run, and the messages between root and workers.
+/* What the files of this layer share: the state of a rank in a run, and the messages between root and workers.
  *
- * A round is a number both sides derive the weights from: 2 (g + 1) for the members of generation g + 1, made from
- * theta[g]; 2 g + 1 for evaluations of theta[g] itself. */
+ *     start    root reads, everyone receives                 inputs, start
+ *     root     steps, checkpoints, limits, the end           root; a method's own step: es_root, sgd_root
+ *     star     messages, rounds of units                     star; what is measured beside: measure
+ *     work     a worker: does what root's messages say       work; a method's own units: es_run, sgd_run, sft, grpo
+ *
+ * Rounds of units rise.  In ES a round is a number both sides derive the weights from: 2 (g + 1) for the members of
+ * generation g + 1, made from theta[g]; 2 g + 1 for evaluations of theta[g] itself.  With an optimizer rounds are
+ * counted, and a unit's group is the number k of the theta that it needs. */
 #ifndef SOWER_TRAIN_IMPL_H
 #define SOWER_TRAIN_IMPL_H
+
+#include "optimizer_impl.h"
 
 #include "sower/evaluate.h"
 #include "sower/hash.h"
@@ -30,10 +38,15 @@ enum tag {
     TAG_SCRUB,   /* root: scrub_message: look whether memory still holds what was written */
     TAG_FAIL,    /* worker: fail_message */
     TAG_STOP,    /* root: stop_message */
+    TAG_PARCEL,  /* both: a part of a parcel: rollouts to root, groups to a worker */
+    TAG_STATS,   /* worker: sow_sgd_stats, before the result of a unit */
+    TAG_REDUCE,  /* root: reduce_message: make the gradient of your node */
+    TAG_REDUCED, /* leader: reduced_message */
+    TAG_APPLY,   /* root: apply_message: the step of AdamW */
     N_TAGS
 };
 
-enum { FITNESS_PART = 400, FAIL_TEXT = 1024, SOW_MAX_NAMES = 64 };
+enum { FITNESS_PART = 400, FAIL_TEXT = 1024 };
 
 typedef struct fitness_message {
     int32_t generation, total, first, count;
@@ -43,12 +56,13 @@ typedef struct fitness_message {
 _Static_assert(sizeof(fitness_message) <= SOW_MESSAGE_BYTES, "a part of the fitnesses fits one message");
 
 typedef struct lead_message {
-    int32_t generation;
+    int32_t generation; /* of the step; of a gradient: -1 */
+    int32_t key;        /* attempt of the gradient */
 } lead_message;
 
 typedef struct digest_message {
     int64_t generation;
-    sow_hash digest;
+    sow_hash digest, moments; /* moments zero for ES */
 } digest_message;
 
 typedef struct report_message {
@@ -59,6 +73,24 @@ typedef struct report_message {
 typedef struct scrub_message {
     int32_t generation, part, n_parts;
 } scrub_message;
+
+/* Makes a node's gradient from the sums of `ranks`; leaders of all nodes add theirs together. */
+typedef struct reduce_message {
+    int32_t key, is_leader;
+    sow_rank_set ranks, leaders;
+} reduce_message;
+_Static_assert(sizeof(reduce_message) <= SOW_MESSAGE_BYTES, "two sets of ranks fit one message");
+
+typedef struct reduced_message {
+    int32_t key, code; /* sow_code */
+    double norm;
+} reduced_message;
+
+/* theta[t] from theta[t - 1] with the gradient of attempt `key`. */
+typedef struct apply_message {
+    int32_t t, key, is_leader, pad;
+    double rate;
+} apply_message;
 
 typedef struct fail_message {
     int32_t code;
@@ -77,10 +109,43 @@ typedef struct sow_blocks {
     size_t file_bytes[SOW_MAX_PROBES + 1];
 } sow_blocks;
 
-/* One rank of an ES run. */
+struct sow_run;
+struct sow_root;
+struct sow_ledger;
+struct sow_line;
+
+/* A row of methods.def. */
+typedef struct sow_method {
+    const char *name, *doc, *word; /* "es", what it is, what a step is called: "generation" */
+    /* Whether the names in its section are in their tables; SOW_ECONF. */
+    sow_code (*check)(const sow_conf *conf);
+    /* Collective, after the base is loaded; then local, after the evaluator is there.  fini undoes both. */
+    sow_code (*create)(struct sow_run *run);
+    sow_code (*prepare)(struct sow_run *run);
+    void (*fini)(struct sow_run *run);
+    /* Rows of the task that a step draws; 0: all. */
+    int64_t (*batch)(const sow_options *options);
+    /* The number of theta after `step`, and the group and the round of units that evaluate it. */
+    int64_t (*index)(const struct sow_run *run, int64_t step);
+    int (*center)(const struct sow_run *run, int64_t step);
+    int32_t (*round)(struct sow_root *root, int64_t step);
+    /* Answers a unit of any kind; *is_stale: theta has moved on. */
+    sow_code (*unit)(struct sow_run *run, const sow_unit *unit, sow_result *out, bool *is_stale);
+    /* Root: a step with its line of the ledger; one that the ledger holds, compared with it. */
+    sow_code (*step)(struct sow_root *root, int64_t step);
+    sow_code (*redo)(struct sow_root *root, const struct sow_ledger *ledger, int64_t step);
+    /* Root: its keys of a step's line of metrics, and its words for the log. */
+    sow_code (*put)(struct sow_root *root, struct sow_line *line, int64_t step);
+    void (*tell)(const struct sow_root *root, char *out, size_t cap);
+} sow_method;
+const sow_method *sow_method_find(const char *name); /* NULL if none */
+
+/* One rank of a run. */
 typedef struct sow_run {
-    sow_world *world;     /* borrowed; NULL in replay */
-    sow_options *options; /* owned */
+    sow_world *world;         /* borrowed; NULL in replay */
+    sow_options *options;     /* owned */
+    const sow_method *method; /* of the options */
+    struct sow_sgd *sgd;      /* owned; NULL for ES */
     sow_blocks blocks;
     sow_layout *layout;       /* owned */
     sow_la *la;               /* owned */
@@ -138,10 +203,9 @@ size_t sow_run_mask_bytes(const sow_options *options, const sow_layout *layout);
 bool sow_run_leads(const sow_run *run);
 /* After sow_run_prepare: the ledger's header as this run would write it, to be freed; and the digest of the base. */
 SOW_NODISCARD sow_code sow_run_header(const sow_run *run, sow_hash *base_digest, char **out);
-/* Root: the newest checkpoint up to max_step that agrees with the ledger, into theta; *loaded its step, untouched if
- * there is none. */
+/* Root: the newest checkpoint up to max_step that agrees with the ledger, into theta and moments; *loaded its step,
+ * untouched if there is none. */
 struct sow_folder;
-struct sow_ledger;
 SOW_NODISCARD sow_code sow_run_load_checkpoint(sow_run *run, const struct sow_folder *folder,
                                                const struct sow_ledger *ledger, int64_t max_step, int64_t *loaded);
 
@@ -149,9 +213,17 @@ SOW_NODISCARD sow_code sow_run_load_checkpoint(sow_run *run, const struct sow_fo
 SOW_NODISCARD sow_code sow_run_prepare(sow_run *run);
 void sow_run_fini(sow_run *run);
 
+/* The weights of theta after `step` into the evaluator's replica, for a look at them; theta does not move meanwhile. */
+SOW_NODISCARD sow_code sow_run_center(sow_run *run, int64_t step);
+/* Evaluates rows of a job with the weights that the evaluator holds; kl_beta: of es.kl_beta, 0: rewards as they are. */
+SOW_NODISCARD sow_code sow_run_answer(sow_run *run, const sow_unit *unit, const int64_t *rows, double kl_beta,
+                                      sow_result *out);
+/* Rows `first` and on of a job, in run->rows. */
+SOW_NODISCARD sow_code sow_run_rows(sow_run *run, const sow_unit *unit, const int64_t **rows);
+
 /* The rows of a generation's batch into run->rows. */
 SOW_NODISCARD sow_code sow_run_draw(sow_run *run, int64_t generation);
-/* Evaluates a unit; *is_stale: theta has moved on, the result is no longer wanted. */
+/* Answers a unit by the run's method; *is_stale: theta has moved on, the result is no longer wanted. */
 SOW_NODISCARD sow_code sow_run_unit(sow_run *run, const sow_unit *unit, sow_result *out, bool *is_stale);
 /* The step of a generation from run->fitness; *has_spread false: theta stays. */
 SOW_NODISCARD sow_code sow_run_step(sow_run *run, int64_t generation, sow_step *out, bool *has_spread);
@@ -163,7 +235,15 @@ void sow_run_report(sow_run *run, int64_t generation, report_message *out);
 SOW_NODISCARD sow_code sow_run_finish_node(sow_run *run, const sow_step *step, digest_message *out, bool *is_late);
 
 /* A worker's life until root says stop: its code. */
-SOW_NODISCARD sow_code sow_es_work(sow_run *run);
+SOW_NODISCARD sow_code sow_run_work(sow_run *run);
+
+/* "l1" and so on as an anchor. */
+sow_anchor sow_run_anchor(const char *name);
+
+/* start.c.  Refuses the name that a key gives if it is in no table of names. */
+enum { SOW_MAX_NAMES = 64 };
+SOW_NODISCARD sow_code sow_train_check_name(const sow_conf *conf, const char *key, const char *const *names, int64_t n,
+                                            bool is_known);
 
 /* Whether an evaluation is planned after `step`. */
 bool sow_eval_is_due(int64_t every, int64_t step, int64_t steps);

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # One configuration and one seed give the same ledger and the same weights, byte for byte, however the run was laid out.
-#   tests/bits/run.sh quick    the axes one by one
-#   tests/bits/run.sh full     20 random combinations, clang, MPICH, a pretrained model
+#   tests/bits/run.sh quick    the axes one by one, for each method
+#   tests/bits/run.sh full     20 random combinations a method, clang, MPICH, a pretrained model
 #   tests/bits/run.sh smollm2  the pretrained model alone
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
@@ -11,8 +11,17 @@ cd "$(dirname "$0")/../.." || exit 1
 # shellcheck source=tools/packages.sh
 . tools/packages.sh
 openmpi_environment
-config=tests/bits/bits.yaml
-golden=tests/golden/ledger-es-sprout.jsonl
+
+use_method() { # NAME
+    method=$1
+    case $method in
+    es) config=tests/bits/bits.yaml ;;
+    *) config=tests/bits/bits-$method.yaml ;;
+    esac
+    golden=tests/golden/ledger-$method-sprout.jsonl
+    rm -rf "$scratch/reference"
+    reference
+}
 
 reference() {
     run_case reference 1 --set run.threads=1 || {
@@ -27,6 +36,34 @@ reference() {
 # Yesterday's processor against today's.
 against_golden() {
     cmp "$scratch/reference/ledger.jsonl" "$golden" || fail "the ledger is not the committed one: bits have changed (raise SOW_NUMERICS if meant)"
+}
+
+# What methods with gradients have beside.
+gradient_axes() {
+    local kernel
+    variant reference 2 --set run.threads=1
+    variant reference 3 --set run.threads=1
+    variant reference 4 --set run.threads=1 --set run.ranks_per_node=2
+    variant reference 3 --set run.threads=1 --set run.ranks_per_node=1
+    variant reference 1 --set run.threads=2
+    variant reference 2 --set run.threads=1 --set train.row_tokens=7 --set train.recompute=layer
+    variant reference 1 --set train.row_tokens=64 --set train.recompute=none --set generate.batch=3
+    variant reference 2 --set run.threads=1 --set es.schedule=static --set es.update_block=1048576
+    for kernel in avx512 avx2 plain; do has_kernel $kernel && variant reference 1 --set la.kernel=$kernel; done
+    resumed reference 2 3
+}
+
+# Ended while its second checkpoint is written, then resumed from the first on another number of ranks: the steps between are run
+# again, and compared with the ledger.
+resumed() { # REFERENCE RANKS RANKS-AFTER
+    local name=v$((++n_variants)) n
+    run_case "$name" "$2" --set run.threads=1 --set run.fault=0:checkpoint:2:KILL && fail "resume: the run did not end"
+    n=$(wc -l <"$scratch/$name/ledger.jsonl")
+    [ "$n" -gt 3 ] || fail "resume: ended with $n lines, before the second checkpoint"
+    run_case "$name" "$3" --set run.threads=1 --resume || fail "resume: the second half: $(tail -n 2 "$scratch/$name.log")"
+    same "$name" "$1"
+    echo "equal : ended on $2 ranks after $((n - 1)) steps, resumed on $3"
+    rm -rf "${scratch:?}/$name"
 }
 
 axes() {
@@ -76,7 +113,8 @@ random_combinations() { # N SEED
         variant reference "$(pick 1 2 3 4)" --set run.threads="$(pick 1 2)" --set generate.batch="$(pick 1 2 3 5 8 32)" \
             --set es.schedule="$(pick dynamic static)" --set es.update="$(pick node replicated)" \
             --set run.ranks_per_node="$(pick 0 1 2)" --set es.update_block="$(pick 16384 32768 65536 1048576)" \
-            --set es.unit_tokens_min="$(pick 1 64 150 400 100000)" --set la.kernel="$(pick "${kernels[@]}")"
+            --set es.unit_tokens_min="$(pick 1 64 150 400 100000)" --set la.kernel="$(pick "${kernels[@]}")" \
+            --set train.row_tokens="$(pick 5 40 1024)" --set train.recompute="$(pick auto none layer)"
     done
 }
 
@@ -115,20 +153,29 @@ pretrained() {
     variant smollm2 3 "${common[@]}" --set run.threads=1 --set run.ranks_per_node=2 --set la.kernel=avx2
 }
 
-reference
 case "${1:-quick}" in
 quick)
+    use_method es
     against_golden
     axes
     random_combinations 3 1
     remedy walk --set es.shaping=random --set es.mask=random --set es.mask_density=0.3
     remedy kept --set es.kl_beta=0.3 --set es.retention=0.5 --set es.retention_tasks=calc,rev,count
+    for name in sft grpo; do
+        use_method $name
+        against_golden
+        gradient_axes
+    done
     ;;
 full)
-    random_combinations 20 2
+    for name in es sft grpo; do
+        use_method $name
+        random_combinations 20 2
+        other_builds
+    done
+    use_method es
     remedy smallest --set es.mask=smallest --set es.mask_density=0.7 --set es.sigma=0.06 --set es.mirrored=true
     remedy largest --set es.mask=largest --set es.sigma=0.06 --set 'es.tensors=*proj*'
-    other_builds
     pretrained
     ;;
 smollm2) pretrained ;;

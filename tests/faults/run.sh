@@ -49,6 +49,24 @@ each_phase() {
     fault 3 2:update:2:KILL update --set es.update=replicated
 }
 
+# Methods with gradients: a worker lost anywhere; a whole (pretended) node lost with its sums and its moments.
+gradient_phases() { # METHOD PHASE...
+    config=tests/bits/bits-$1.yaml
+    rm -rf "$scratch/reference"
+    reference
+    shift
+    for phase in "$@"; do
+        fault 3 "1:$phase:2:KILL" "$phase"
+    done
+    fault 3 1:checkpoint:1:KILL checkpoint
+    fault 3 1:backward:3:KILL backward --set run.ranks_per_node=1
+    fault 3 2:reduce:3:KILL reduce --set run.ranks_per_node=1
+    fault 3 1:update:30:KILL update --set run.ranks_per_node=1
+    fault 4 3:reduce:5:KILL reduce --set run.ranks_per_node=2
+    resume 1:backward:3:KILL 2 3
+    config=tests/bits/bits.yaml
+}
+
 # Without recovery the job ends; --resume gives the same bits.
 resume() { # FAULT RANKS RANKS-AFTER
     local name=r$((++n_variants))
@@ -159,6 +177,8 @@ quick)
     resume 1:decode:5:KILL 2 3
     resume 0:checkpoint:1:KILL 2 1
     remedies
+    gradient_phases sft backward reduce update send idle
+    gradient_phases grpo prefill decode grade backward reduce update send idle
     ;;
 full)
     run_case reference6 1 "${common[@]}" "${heavier[@]}"

@@ -34,6 +34,7 @@ static sow_code begin(fixture *f, double retention, const char *tasks, int64_t r
     task_set(run->options->es.retention_tasks, tasks);
     run->plan.seed = 3;
     run->options->run.seed = 3;
+    run->method = sow_method_find("es");
     run->rows_generation = -1;
     CHECK_OK(sow_la_create("exact", "auto", 1, &run->la));
     CHECK_OK(sow_model_open(SOW_SOURCE_DIR "/models/sprout", &f->model));

@@ -41,8 +41,10 @@ static sow_code add_evaluation(sow_root *root, int job, int64_t *n_units)
     int64_t rows = sow_task_rows(sow_evaluator_task(run->evaluator, job)), tokens = 0;
     SOW_TRY(count_prompts(root, job, &tokens));
     int64_t with_answers = tokens + sow_evaluator_max_new(run->evaluator, job) * rows;
-    SOW_TRY(sow_root_add_units(root, n_units, -1, job, rows, count_slices(root, rows, with_answers)));
-    return sow_root_add_units(root, n_units, -1, job | SOW_JOB_LIKELIHOOD, rows, count_slices(root, rows, 2 * tokens));
+    int center = run->method->center(run, root->measured_step);
+    SOW_TRY(sow_root_add_units(root, n_units, center, job, rows, count_slices(root, rows, with_answers)));
+    return sow_root_add_units(root, n_units, center, job | SOW_JOB_LIKELIHOOD, rows,
+                              count_slices(root, rows, 2 * tokens));
 }
 
 /* The jobs that are measured, at the first evaluation; with what step 0 left, if this is a run that goes on. */
@@ -95,6 +97,7 @@ static sow_code evaluate_jobs(sow_root *root, int64_t step, bool has_held_out)
     int64_t n = 0;
     SOW_TRY(open_items(root));
     sow_items_clear(root->items);
+    root->measured_step = step;
     memset(root->job_tallies, 0, sizeof root->job_tallies);
     if (has_held_out)
         SOW_TRY(add_evaluation(root, run->held_out_job, &n));
@@ -103,7 +106,7 @@ static sow_code evaluate_jobs(sow_root *root, int64_t step, bool has_held_out)
             SOW_TRY(add_evaluation(root, run->probe_jobs[i], &n));
     if (n == 0)
         return SOW_OK;
-    SOW_TRY(sow_root_round(root, (int32_t)(2 * step + 1), n, "evaluation"));
+    SOW_TRY(sow_root_round(root, run->method->round(root, step), n, "evaluation"));
     const sow_result *results = sow_queue_results(root->queue);
     for (int64_t i = 0; i < n; i++) {
         const sow_unit *unit = &root->units[i];
@@ -147,10 +150,7 @@ static sow_code write_samples(sow_root *root, int64_t step)
         return SOW_OK;
     for (int64_t i = 0; i < n; i++)
         rows[i] = i;
-    int64_t members = run->options->es.population;
-    sow_theta_member_noise(run->layout, &run->plan, step + 1, -1, run->noise);
-    SOW_TRY(sow_evaluator_weights(run->evaluator, step * (members + 1) + members, sow_theta_buffer(run->theta, step),
-                                  run->noise));
+    SOW_TRY(sow_run_center(run, step));
     root->status.step = step;
     return sow_evaluator_run(run->evaluator, job, rows, n, put_sample, root, &tally);
 }
@@ -211,7 +211,7 @@ static void put_evaluations(sow_root *root, sow_line *line)
 }
 
 /* {"decode": {"min": s, "avg": s, "max": s}, ...} over the ranks whose report of this generation has come. */
-static void put_phases(sow_root *root, sow_line *line, int64_t step, double *flops)
+void sow_root_put_phases(sow_root *root, sow_line *line, int64_t step, double *flops)
 {
     int n_ranks = sow_world_size(root->run->world);
     sow_line_begin_object(line, "phases");
@@ -260,7 +260,7 @@ static void put_fitness(const sow_root *root, sow_line *line)
     sow_line_real(line, "retention_accuracy", (double)retention->correct / (double)retention->rows);
 }
 
-static void put_generation(sow_root *root, sow_line *line, int64_t step)
+sow_code sow_es_put(sow_root *root, sow_line *line, int64_t step)
 {
     sow_run *run = root->run;
     const sow_options *o = run->options;
@@ -283,7 +283,7 @@ static void put_generation(sow_root *root, sow_line *line, int64_t step)
         sow_line_real(line, kind->parts[i], (double)t->parts[i] / SOW_PART_SCALE / (double)t->rows);
     sow_line_real(line, "completion_length", (double)t->new_tokens / (double)t->rows);
     sow_line_int(line, "tokens", tokens);
-    put_phases(root, line, step, &flops);
+    sow_root_put_phases(root, line, step, &flops);
     sow_line_real(line, "eval_s", root->now.eval_s);
     sow_line_real(line, "update_s", root->now.update_s);
     sow_line_real(line, "tokens_per_s", (double)tokens / root->now.eval_s);
@@ -300,6 +300,7 @@ static void put_generation(sow_root *root, sow_line *line, int64_t step)
     sow_line_real(
         line, "norm_law",
         sow_drift_law(o->es.alpha, (double)run->n_moving, (double)(step - root->n_flat), (double)o->es.population));
+    return SOW_OK;
 }
 
 static bool is_of_kind(const sow_tensor *tensor, const char *group)
@@ -353,11 +354,12 @@ static sow_code write_drift(sow_root *root, int64_t step)
     sow_code rc = SOW_OK;
     SOW_TRY(SOW_ALLOC(&drifts, run->layout->n_tensors));
     SOW_TRY_OR(rc, sow_line_create(&line));
-    sow_drift_measure(run->layout, sow_theta_base(run->theta), sow_theta_buffer(run->theta, step), &root->tau, drifts);
+    sow_drift_measure(run->layout, sow_theta_base(run->theta), sow_root_theta(root, step), &root->tau, drifts);
     sow_line_begin_object(line, NULL);
     sow_line_int(line, "step", step);
     sow_drift_put(line, run->layout, drifts, &root->tau);
-    SOW_TRY_OR(rc, put_correlation(root, line, step));
+    if (run->sgd == NULL)
+        SOW_TRY_OR(rc, put_correlation(root, line, step));
     sow_line_end_object(line);
     SOW_TRY_OR(rc, sow_folder_append(root->folder, SOW_LINES_DRIFT, line));
 done:
@@ -366,22 +368,26 @@ done:
     return rc;
 }
 
+void sow_es_tell(const sow_root *root, char *out, size_t cap)
+{
+    sow_summary s = sow_stats_summary(root->rewards, root->run->options->es.population);
+    (void)snprintf(out, cap, "  reward %.4f +- %.4f  norm %.4g  %.2f s", s.mean, s.std, sqrt(root->now.delta2),
+                   sow_clock_now_s() - root->now.began_s);
+}
+
 static void log_step(const sow_root *root, int64_t step, bool has_generation)
 {
     const sow_run *run = root->run;
-    const sow_options *o = run->options;
-    char text[256] = "";
-    if (has_generation) {
-        sow_summary s = sow_stats_summary(root->rewards, o->es.population);
-        (void)snprintf(text, sizeof text, "  reward %.4f +- %.4f  norm %.4g  %.2f s", s.mean, s.std,
-                       sqrt(root->now.delta2), sow_clock_now_s() - root->now.began_s);
-    }
+    char text[320] = "";
+    if (has_generation)
+        run->method->tell(root, text, sizeof text);
     const sow_tally *held_out = run->held_out_job < 0 ? NULL : &root->job_tallies[run->held_out_job];
     size_t used = strlen(text);
     if (held_out != NULL && held_out->rows > 0)
         (void)snprintf(text + used, sizeof text - used, "  held-out accuracy %.1f %%, reward %.4f",
                        100.0 * (double)held_out->correct / (double)held_out->rows, sow_tally_mean_reward(held_out));
-    sow_log(SOW_LOG_STEP, "generation %lld/%lld%s", (long long)step, (long long)o->run.steps, text);
+    sow_log(SOW_LOG_STEP, "%s %lld/%lld%s", run->method->word, (long long)step, (long long)run->options->run.steps,
+            text);
 }
 
 sow_code sow_root_measure(sow_root *root, int64_t step, bool has_generation)
@@ -400,12 +406,13 @@ sow_code sow_root_measure(sow_root *root, int64_t step, bool has_generation)
     sow_line_begin_object(line, NULL);
     sow_line_int(line, "step", step);
     if (has_generation)
-        put_generation(root, line, step);
+        SOW_TRY_OR(rc, run->method->put(root, line, step));
     else if (step > 0)
-        sow_line_real(line, "norm", sqrt(sow_theta_delta2(run->theta, step)));
+        sow_line_real(line, "norm", sqrt(sow_theta_delta2(run->theta, run->method->index(run, step))));
     put_evaluations(root, line);
     sow_line_end_object(line);
     rc = sow_folder_append(root->folder, SOW_LINES_METRICS, line);
+done:
     sow_line_destroy(&line);
     log_step(root, step, has_generation);
     return rc;

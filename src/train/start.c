@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The start of an ES run: root reads and checks, everyone receives, and nobody goes on before all can. */
-#include "sower/es.h"
-
-#include "root_impl.h"
+/* The start of a run: root reads and checks, everyone receives, and nobody goes on before all can. */
+#include "sgd_impl.h"
 
 #include "sower/alloc.h"
 #include "sower/build.h"
@@ -11,17 +9,16 @@
 #include "sower/log.h"
 #include "sower/model.h"
 #include "sower/plan.h"
+#include "sower/train.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-enum { CHAT_NAME = 32 };
-
 /* What only root has while a run starts. */
 typedef struct start {
-    const sow_es_args *args;
+    const sow_train_args *args;
     sow_model *model;          /* owned */
     sow_ledger *ledger;        /* owned; of the run to resume, or NULL */
     sow_ledger_writer *writer; /* owned */
@@ -34,7 +31,7 @@ typedef struct start {
 } start;
 
 /* Refuses a name that is in no table. */
-static sow_code check_name(const sow_conf *conf, const char *key, const char *const *names, int64_t n, bool is_known)
+sow_code sow_train_check_name(const sow_conf *conf, const char *key, const char *const *names, int64_t n, bool is_known)
 {
     sow_words list = {0};
     sow_code rc = SOW_OK;
@@ -49,29 +46,22 @@ done:
     return rc;
 }
 
-sow_code sow_es_check_names(const sow_conf *conf)
+sow_code sow_train_check_names(const sow_conf *conf)
 {
     const sow_options *o = sow_conf_options(conf);
     const char *names[SOW_MAX_NAMES];
-    int64_t n = sow_noise_count();
-    if (strcmp(o->method, "es") != 0)
-        return SOW_FAIL(SOW_ECONF, "method: %s is not built yet, expected es", o->method);
-    SOW_TRY(sow_retention_check(conf));
-    for (int64_t i = 0; i < n; i++)
-        names[i] = sow_noise_at(i)->name;
-    SOW_TRY(check_name(conf, "es.noise", names, n, sow_noise_find(o->es.noise) != NULL));
-    n = sow_shaping_count();
-    for (int64_t i = 0; i < n; i++)
-        names[i] = sow_shaping_at(i)->name;
-    SOW_TRY(check_name(conf, "es.shaping", names, n, sow_shaping_find(o->es.shaping) != NULL));
+    const sow_method *method = sow_method_find(o->method);
+    int64_t n = 0;
+    SOW_ASSERT(method != NULL); /* the table of options has the same names */
+    SOW_TRY(method->check(conf));
     n = sow_task_count();
     for (int64_t i = 0; i < n; i++)
         names[i] = sow_task_at(i)->name;
-    SOW_TRY(check_name(conf, "task.name", names, n, sow_task_find(o->task.name) != NULL));
+    SOW_TRY(sow_train_check_name(conf, "task.name", names, n, sow_task_find(o->task.name) != NULL));
     for (int64_t i = 0; i < o->n_probes; i++) {
         char key[48];
         (void)snprintf(key, sizeof key, "probes[%lld].task", (long long)i);
-        SOW_TRY(check_name(conf, key, names, n, sow_task_find(o->probes[i].task.name) != NULL));
+        SOW_TRY(sow_train_check_name(conf, key, names, n, sow_task_find(o->probes[i].task.name) != NULL));
     }
     return SOW_OK;
 }
@@ -93,11 +83,27 @@ static sow_code read_run(start *s, sow_run *run)
     if (s->ledger->has_torn_end)
         sow_log(SOW_LOG_WARN, "%s: the last line is torn and dropped", path);
     if (s->ledger->n > run->options->run.steps)
-        return SOW_FAIL(SOW_ECONF, "run.steps: %lld is less than the %lld generations that %s holds",
-                        (long long)run->options->run.steps, (long long)s->ledger->n, path);
+        return SOW_FAIL(SOW_ECONF, "run.steps: %lld is less than the %lld %ss that %s holds",
+                        (long long)run->options->run.steps, (long long)s->ledger->n, run->method->word, path);
     s->is_over = s->ledger->n == run->options->run.steps &&
                  sow_folder_read_status(s->args->folder, &status) == SOW_OK && status.state == SOW_STATE_DONE &&
                  status.step == s->ledger->n;
+    return SOW_OK;
+}
+
+/* Collective.  What root has read of a checkpoint, to the other nodes. */
+static sow_code share_loaded(const start *s, sow_run *run)
+{
+    size_t bytes = (size_t)run->layout->n_elements * sizeof(float);
+    int64_t index = run->method->index(run, s->loaded);
+    bool is_receiver = sow_run_leads(run) && sow_world_rank(run->world) != 0;
+    SOW_TRY(sow_world_bcast_leaders(run->world, sow_theta_buffer(run->theta, index), bytes));
+    if (is_receiver)
+        sow_theta_loaded(run->theta, index);
+    for (int which = 0; run->sgd != NULL && which < 2; which++)
+        SOW_TRY(sow_world_bcast_leaders(run->world, sow_optimizer_moment(run->sgd->optimizer, which, index), bytes));
+    if (run->sgd != NULL && is_receiver)
+        sow_optimizer_loaded(run->sgd->optimizer, index);
     return SOW_OK;
 }
 
@@ -117,10 +123,7 @@ static sow_code find_beginning(start *s, sow_run *run)
     SOW_TRY(sow_world_bcast(world, &s->loaded, sizeof s->loaded));
     SOW_TRY(sow_world_bcast(world, &s->is_over, sizeof s->is_over));
     if (s->loaded > 0)
-        SOW_TRY(sow_world_bcast_leaders(world, sow_theta_buffer(run->theta, s->loaded),
-                                        (size_t)run->layout->n_elements * sizeof(float)));
-    if (s->loaded > 0 && sow_run_leads(run) && sow_world_rank(world) != 0)
-        sow_theta_loaded(run->theta, s->loaded);
+        SOW_TRY(share_loaded(s, run));
     return sow_world_barrier(world);
 }
 
@@ -128,7 +131,7 @@ static sow_code find_beginning(start *s, sow_run *run)
 static sow_code compare_nodes(const start *s, sow_run *run)
 {
     sow_world *world = run->world;
-    sow_hash mine = sow_theta_digest(run->theta, s->loaded), *all = NULL;
+    sow_hash mine = sow_theta_digest(run->theta, run->method->index(run, s->loaded)), *all = NULL;
     sow_code rc = SOW_ALLOC(&all, sow_world_size(world));
     SOW_TRY(sow_world_agree(world, rc));
     rc = sow_world_gather(world, &mine, sizeof mine, all);
@@ -261,18 +264,21 @@ static sow_code make_root(start *s, sow_run *run, sow_root *root)
     *root = (sow_root){.run = run, .folder = s->folder, .ledger = s->writer, .started_s = sow_clock_now_s()};
     root->status.steps = run->options->run.steps;
     root->limit_s = run->options->run.max_hours * 3600;
-    root->n_flat = s->ledger == NULL ? 0 : count_flat(run->shaping, s->ledger, s->loaded);
+    root->n_flat = s->ledger == NULL || run->sgd != NULL ? 0 : count_flat(run->shaping, s->ledger, s->loaded);
     SOW_TRY(sow_tau_parse(run->options->measure.tau, &root->tau));
     SOW_TRY(SOW_ALLOC(&root->nodes, sow_world_n_nodes(run->world)));
     SOW_TRY(SOW_ALLOC(&root->reports, sow_world_size(run->world)));
     SOW_TRY(SOW_ALLOC(&root->tallies, 2 * run->options->es.population));
     SOW_TRY(SOW_ALLOC(&root->rewards, run->options->es.population));
+    if (run->sgd != NULL)
+        SOW_TRY(sow_sgd_root_create(root));
     return sow_queue_create(run->world, TAG_UNIT, strcmp(run->options->es.schedule, "dynamic") == 0, &root->queue);
 }
 
 static void root_fini(sow_root *root)
 {
     sow_queue_destroy(&root->queue);
+    sow_sgd_root_destroy(root);
     SOW_FREE(&root->nodes);
     SOW_FREE(&root->reports);
     SOW_FREE(&root->tallies);
@@ -290,7 +296,7 @@ static sow_code lead(start *s, sow_run *run)
         sow_log(SOW_LOG_INFO, "%s: %lld weights as %s, %d ranks on %d nodes, %d threads a rank, %s", s->args->folder,
                 (long long)run->layout->n_parameters, sow_type_name(run->type), sow_world_size(run->world),
                 sow_world_n_nodes(run->world), sow_la_threads(run->la), sow_la_cpu_name());
-        rc = sow_es_lead(&root, s->ledger, s->loaded, s->measured);
+        rc = sow_root_lead(&root, s->ledger, s->loaded, s->measured);
     }
     (void)snprintf(why, sizeof why, "%s", sow_error_text());
     sow_phase_install_tick(NULL, NULL);
@@ -305,7 +311,7 @@ static sow_code lead(start *s, sow_run *run)
     return rc == SOW_OK ? SOW_OK : SOW_FAIL(rc, "%s", why);
 }
 
-sow_code sow_es_run(const sow_es_args *args)
+sow_code sow_train_run(const sow_train_args *args)
 {
     start s = {.args = args, .measured = -1};
     sow_run run = {.world = args->world};
@@ -314,7 +320,7 @@ sow_code sow_es_run(const sow_es_args *args)
     if (rc == SOW_OK && s.is_over && is_root)
         sow_log(SOW_LOG_INFO, "%s: is done already", args->folder);
     if (rc == SOW_OK && !s.is_over)
-        rc = is_root ? lead(&s, &run) : sow_es_work(&run);
+        rc = is_root ? lead(&s, &run) : sow_run_work(&run);
     sow_model_close(&s.model);
     sow_ledger_destroy(&s.ledger);
     sow_ledger_close(&s.writer);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Root's messages: what comes in, what goes out, and nobody waited for without a deadline. */
-#include "root_impl.h"
+#include "sgd_impl.h"
 
 #include "sower/alloc.h"
 #include "sower/clock.h"
@@ -29,12 +29,23 @@ static sow_code on_digest(sow_root *root, const sow_message *m)
         return SOW_OK; /* a rank that was away; its node has gone on */
     node->generation = digest.generation;
     node->digest = digest.digest;
+    node->moments = digest.moments;
     return SOW_OK;
 }
 
 static sow_code on_report(sow_root *root, const sow_message *m)
 {
     memcpy(&root->reports[m->from], m->data, sizeof(report_message));
+    return SOW_OK;
+}
+
+static sow_code on_reduced(sow_root *root, const sow_message *m)
+{
+    reduced_message reduced;
+    memcpy(&reduced, m->data, sizeof reduced);
+    node_word *node = &root->nodes[sow_world_node_of(root->run->world, m->from)];
+    node->reduced = reduced.key;
+    node->code = (sow_code)reduced.code;
     return SOW_OK;
 }
 
@@ -48,15 +59,16 @@ static sow_code on_fail(sow_root *root, const sow_message *m)
 }
 
 static sow_code (*const handlers[N_TAGS])(sow_root *root, const sow_message *m) = {
-    [TAG_RESULT] = on_result, [TAG_DIGEST] = on_digest, [TAG_REPORT] = on_report, [TAG_FAIL] = on_fail};
+    [TAG_RESULT] = on_result,   [TAG_DIGEST] = on_digest,       [TAG_REPORT] = on_report,        [TAG_FAIL] = on_fail,
+    [TAG_REDUCED] = on_reduced, [TAG_STATS] = sow_sgd_on_stats, [TAG_PARCEL] = sow_sgd_on_parcel};
 
 /* SIGTERM leaves about a second: the ledger is on disk, so a true status is all that is needed. */
 static void leave_on_sigterm(sow_root *root, int asked)
 {
     int64_t step = root->status.step;
     root->status.state = SOW_STATE_RESUBMIT;
-    (void)snprintf(root->status.reason, sizeof root->status.reason, "%s after generation %lld: go on with --resume",
-                   asked == SIGTERM ? "SIGTERM" : "SIGINT", (long long)step);
+    (void)snprintf(root->status.reason, sizeof root->status.reason, "%s after %s %lld: go on with --resume",
+                   asked == SIGTERM ? "SIGTERM" : "SIGINT", root->run->method->word, (long long)step);
     if (sow_folder_write_status(root->folder, &root->status) != SOW_OK)
         sow_log(SOW_LOG_ERROR, "%s", sow_error_text());
     sow_log(SOW_LOG_WARN, "%s", root->status.reason);
@@ -104,7 +116,7 @@ void sow_root_install_tick(sow_root *root)
     sow_phase_install_tick(tick, root);
 }
 
-static sow_code rest(sow_root *root)
+sow_code sow_root_rest(sow_root *root)
 {
     if (sow_phase_now() != SOW_PHASE_IDLE)
         sow_phase_enter(SOW_PHASE_IDLE);
@@ -128,37 +140,45 @@ sow_code sow_root_add_units(sow_root *root, int64_t *n_units, int group, int job
 static void show_progress(const sow_root *root, const char *label, int64_t n_units)
 {
     const sow_status *s = &root->status;
+    const char *word = root->run->method->word;
     double elapsed = sow_clock_now_s() - root->started_s;
     double rate = elapsed > 0 ? (double)(s->step) / elapsed : 0;
     char left[32] = "";
     if (rate > 0 && s->step > 0)
         (void)snprintf(left, sizeof left, ", %.0f s left", (double)(s->steps - s->step) / rate);
-    sow_log_progress(30, "generation %lld/%lld: %s %lld/%lld units, %.2f generations/s%s", (long long)s->step,
+    sow_log_progress(30, "%s %lld/%lld: %s %lld/%lld units, %.2f %ss/s%s", word, (long long)s->step,
                      (long long)s->steps, label, (long long)sow_queue_n_done(root->queue), (long long)n_units, rate,
-                     left);
+                     word, left);
 }
 
 sow_code sow_root_round(sow_root *root, int32_t round, int64_t n_units, const char *label)
 {
     SOW_TRY(sow_queue_start(root->queue, round, root->units, n_units));
+    int64_t reissued = sow_queue_n_reissued(root->queue);
+    root->is_spoiled = false;
     while (!sow_queue_is_done(root->queue)) {
         sow_unit unit;
         sow_result result;
         bool is_stale = false;
         SOW_TRY(sow_root_turn(root));
         show_progress(root, label, n_units);
+        root->is_spoiled = root->is_exact_round && sow_queue_n_reissued(root->queue) != reissued;
+        if (root->is_spoiled)
+            return SOW_OK;
         if (!sow_queue_take(root->queue, &unit)) {
-            SOW_TRY(rest(root));
+            SOW_TRY(sow_root_rest(root));
             continue;
         }
+        SOW_TRY(sow_sgd_own(root, &unit, true));
         SOW_TRY(sow_run_unit(root->run, &unit, &result, &is_stale));
         SOW_ASSERT(!is_stale); /* root itself decides when theta moves on */
+        SOW_TRY(sow_sgd_own(root, &unit, false));
         SOW_TRY(sow_queue_accept(root->queue, 0, &result));
     }
     return SOW_OK;
 }
 
-static int choose_leader(const sow_root *root, int node)
+int sow_root_choose_leader(const sow_root *root, int node)
 {
     const sow_world *world = root->run->world;
     for (int i = 0; i < sow_world_node_size(world, node); i++) {
@@ -189,30 +209,31 @@ static sow_code send_fitness(sow_root *root, int64_t generation)
 
 /* Waits for a node's digest.  Its leader is replaced when it is lost; a node without a rank that is heard is left
  * behind. */
-static sow_code await_node(sow_root *root, int node, int64_t generation, sow_hash expected)
+sow_code sow_root_await_node(sow_root *root, int node, int64_t generation, const digest_message *expected)
 {
     node_word *word = &root->nodes[node];
     while (word->generation < generation && word->asked >= 0) {
-        SOW_TRY(rest(root));
+        SOW_TRY(sow_root_rest(root));
         if (sow_queue_is_heard(root->queue, word->asked))
             continue;
-        word->asked = choose_leader(root, node);
+        word->asked = sow_root_choose_leader(root, node);
         if (word->asked < 0) {
-            sow_log(SOW_LOG_WARN, "generation %lld: no rank of node %d is heard, going on without it",
+            sow_log(SOW_LOG_WARN, "%s %lld: no rank of node %d is heard, going on without it", root->run->method->word,
                     (long long)generation, node);
             break;
         }
         lead_message lead = {.generation = (int32_t)generation};
         SOW_TRY(sow_world_send(root->run->world, word->asked, TAG_LEAD, &lead, sizeof lead));
     }
-    if (word->generation != generation || sow_hash_equal(word->digest, expected))
+    if (word->generation != generation ||
+        (sow_hash_equal(word->digest, expected->digest) && sow_hash_equal(word->moments, expected->moments)))
         return SOW_OK;
     int rank = word->asked >= 0 ? word->asked : sow_world_node_member(root->run->world, node, 0);
     char a[SOW_HASH_HEX], b[SOW_HASH_HEX];
     sow_hash_write(word->digest, a);
-    sow_hash_write(expected, b);
-    return SOW_FAIL(SOW_EBITS, "generation %lld: rank %d on %s has weights with digest %s, expected %s as on rank 0",
-                    (long long)generation, rank, sow_world_host(root->run->world, rank), a, b);
+    sow_hash_write(expected->digest, b);
+    return SOW_FAIL(SOW_EBITS, "%s %lld: rank %d on %s has weights with digest %s, expected %s as on rank 0",
+                    root->run->method->word, (long long)generation, rank, sow_world_host(root->run->world, rank), a, b);
 }
 
 sow_code sow_root_step(sow_root *root, int64_t generation, sow_hash *digest, bool *has_spread)
@@ -223,14 +244,14 @@ sow_code sow_root_step(sow_root *root, int64_t generation, sow_hash *digest, boo
     bool is_late = false;
     SOW_TRY(sow_run_step(run, generation, &step, has_spread));
     for (int node = 0; node < sow_world_n_nodes(run->world); node++)
-        root->nodes[node].asked = choose_leader(root, node);
+        root->nodes[node].asked = sow_root_choose_leader(root, node);
     SOW_TRY(send_fitness(root, generation));
     sow_run_report(run, generation, &root->reports[0]);
     SOW_TRY(sow_theta_update(run->theta, &run->plan, &step, true));
     SOW_TRY(sow_run_finish_node(run, &step, &own, &is_late));
     for (int node = 0; node < sow_world_n_nodes(run->world); node++)
         if (node != sow_world_node_of(run->world, 0))
-            SOW_TRY(await_node(root, node, generation, own.digest));
+            SOW_TRY(sow_root_await_node(root, node, generation, &own));
     root->now.delta2 = sow_theta_delta2(run->theta, generation);
     *digest = own.digest;
     return SOW_OK;

@@ -1,34 +1,35 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Fine-tuning by Evolution Strategies over the ranks of a job (arXiv 2509.24372; arXiv 2601.20861).
+/* Fine-tuning over the ranks of a job by the methods of methods.def: Evolution Strategies (arXiv 2509.24372; arXiv
+ * 2601.20861), GRPO (arXiv 2402.03300), supervised.
  *
  * Needs: everything below.  Threads: the first thread.
  *
  * Bits: ledger and weights depend on the settings that stand in the ledger's header and on nothing else. */
-#ifndef SOWER_ES_H
-#define SOWER_ES_H
+#ifndef SOWER_TRAIN_H
+#define SOWER_TRAIN_H
 
 #include "sower/options.h"
 #include "sower/world.h"
 
 #include <stdbool.h>
 
-typedef struct sow_es_args {
+typedef struct sow_train_args {
     sow_world *world;     /* borrowed */
     const sow_conf *conf; /* root only, finished; NULL elsewhere */
     const char *folder;   /* root only: the run's folder */
     bool is_resume;       /* root only */
-} sow_es_args;
+} sow_train_args;
 
 /* Not collective.  Whether all names in a finished configuration are in their tables; SOW_ECONF naming the first that
  * is not. */
-SOW_NODISCARD sow_code sow_es_check_names(const sow_conf *conf);
+SOW_NODISCARD sow_code sow_train_check_names(const sow_conf *conf);
 
 /* Collective.  Threads of this rank for sow_la_create: as asked, else 0 if OMP_NUM_THREADS says it, else
  * sow_world_cores. */
-SOW_NODISCARD sow_code sow_es_threads(sow_world *world, int64_t asked, int64_t *out);
+SOW_NODISCARD sow_code sow_train_threads(sow_world *world, int64_t asked, int64_t *out);
 
 /* Collective.  Runs to the end, or to a good place to stop (SOW_ESTOP).  All ranks return the same kind of outcome;
  * root's error text says why. */
-SOW_NODISCARD sow_code sow_es_run(const sow_es_args *args);
+SOW_NODISCARD sow_code sow_train_run(const sow_train_args *args);
 
 #endif

@@ -2,7 +2,7 @@
 /* A worker: it does what root's messages say, in their order, until one says stop.  Order is all it needs: a unit of
  * generation g + 1 comes after root has seen that theta[g] is whole on every node, and a rank that was away catches up
  * by going through its post. */
-#include "train_impl.h"
+#include "sgd_impl.h"
 
 #include "sower/clock.h"
 #include "sower/log.h"
@@ -29,6 +29,11 @@ static sow_code on_unit(work *w, const sow_message *m)
     if (is_stale)
         return SOW_OK;
     sow_phase_enter(SOW_PHASE_SEND);
+    if (unit.job < 0) {
+        w->run->sgd->stats.round = unit.round;
+        w->run->sgd->stats.id = unit.id;
+        SOW_TRY(sow_world_send(w->run->world, 0, TAG_STATS, &w->run->sgd->stats, sizeof w->run->sgd->stats));
+    }
     return sow_world_send(w->run->world, 0, TAG_RESULT, &result, sizeof result);
 }
 
@@ -50,6 +55,8 @@ sow_code sow_run_finish_node(sow_run *run, const sow_step *step, digest_message 
     SOW_TRY(sow_theta_complete(run->theta, &run->plan, step));
     SOW_TRY(check_one_granule(run, step));
     *out = (digest_message){.generation = step->generation, .digest = sow_theta_digest(run->theta, step->generation)};
+    if (run->sgd != NULL)
+        out->moments = sow_optimizer_digest(run->sgd->optimizer, step->generation);
     *is_late = !sow_theta_is_newest(run->theta, step->generation);
     return SOW_OK;
 }
@@ -82,10 +89,51 @@ static sow_code on_fitness(work *w, const sow_message *m)
     return part.is_leader != 0 ? lead(w) : SOW_OK;
 }
 
+static sow_code tell_reduced(sow_run *run)
+{
+    reduced_message message = {.key = run->sgd->reduce.key};
+    sow_code rc = sow_sgd_reduce_complete(run);
+    if (rc != SOW_OK && rc != SOW_ECOMM)
+        return rc;
+    message.code = (int32_t)rc; /* another node was lost: root begins anew */
+    message.norm = sow_optimizer_norm(run->sgd->optimizer);
+    return sow_world_send(run->world, 0, TAG_REDUCED, &message, sizeof message);
+}
+
+static sow_code on_reduce(work *w, const sow_message *m)
+{
+    reduce_message message;
+    memcpy(&message, m->data, sizeof message);
+    SOW_TRY(sow_sgd_reduce(w->run, &message));
+    return message.is_leader != 0 ? tell_reduced(w->run) : SOW_OK;
+}
+
+static sow_code on_apply(work *w, const sow_message *m)
+{
+    apply_message message;
+    report_message report;
+    int64_t updates = w->run->method->index(w->run, 1);
+    memcpy(&message, m->data, sizeof message);
+    if (message.t % updates == 0) { /* the last of a step */
+        sow_run_report(w->run, message.t / updates, &report);
+        SOW_TRY(sow_world_send(w->run->world, 0, TAG_REPORT, &report, sizeof report));
+    }
+    SOW_TRY(sow_sgd_apply(w->run, &message, &w->step));
+    w->has_step = true;
+    return message.is_leader != 0 ? lead(w) : SOW_OK;
+}
+
+static sow_code on_parcel(work *w, const sow_message *m)
+{
+    return sow_grpo_take_parcel(w->run, m);
+}
+
 static sow_code on_lead(work *w, const sow_message *m)
 {
     lead_message message;
     memcpy(&message, m->data, sizeof message);
+    if (message.generation < 0)
+        return w->run->sgd->reduce.key == message.key ? tell_reduced(w->run) : SOW_OK;
     return w->has_step && w->step.generation == message.generation ? lead(w) : SOW_OK;
 }
 
@@ -110,11 +158,9 @@ static sow_code on_stop(work *w, const sow_message *m)
     return SOW_OK;
 }
 
-static sow_code (*const handlers[N_TAGS])(work *w, const sow_message *m) = {[TAG_UNIT] = on_unit,
-                                                                            [TAG_FITNESS] = on_fitness,
-                                                                            [TAG_LEAD] = on_lead,
-                                                                            [TAG_SCRUB] = on_scrub,
-                                                                            [TAG_STOP] = on_stop};
+static sow_code (*const handlers[N_TAGS])(work *w, const sow_message *m) = {
+    [TAG_UNIT] = on_unit, [TAG_FITNESS] = on_fitness, [TAG_LEAD] = on_lead,   [TAG_SCRUB] = on_scrub,
+    [TAG_STOP] = on_stop, [TAG_REDUCE] = on_reduce,   [TAG_APPLY] = on_apply, [TAG_PARCEL] = on_parcel};
 
 /* Tells root, and waits for its stop: a worker does not leave on its own while root lives. */
 static void tell_failure(work *w, sow_code code)
@@ -149,7 +195,7 @@ static sow_code rest(work *w, double *nap_s)
     return SOW_OK;
 }
 
-sow_code sow_es_work(sow_run *run)
+sow_code sow_run_work(sow_run *run)
 {
     work w = {.run = run};
     double nap_s = 1e-5;
