@@ -5,7 +5,7 @@
 #   need_packages PACKAGE...   installs what is missing where this user may, else says what to install and ends with status 1
 
 packages_build="cmake ninja-build gcc libc6-dev pkg-config openmpi-bin libopenmpi-dev libopenblas-dev liblapacke-dev libyaml-dev
-    libjansson-dev libxxhash-dev libpcre2-dev libutf8proc-dev"
+    libjansson-dev libxxhash-dev libpcre2-dev libutf8proc-dev gnuplot-nox" # gnuplot: run by sower report
 packages_test="$packages_build libcmocka-dev python3 git procps"
 # shellcheck disable=SC2034 # used by the scripts that source this file
 packages_full="$packages_test clang clang-format clang-tidy libclang-rt-dev libomp-dev mpich libmpich-dev valgrind codespell shellcheck yamllint

@@ -97,6 +97,15 @@ SOW_NODISCARD sow_code sow_conf_write(const sow_options *options, char **out_tex
 typedef sow_code (*sow_conf_each)(void *context, const char *key, const char *value);
 SOW_NODISCARD sow_code sow_conf_result_settings(const sow_options *options, sow_conf_each each, void *context);
 
+/* Every setting that means something under the options' method, the probes' among them ("probes[0].rows"), in the order
+ * of the tables.  The texts live until `each` returns. */
+typedef struct sow_setting {
+    const char *key, *value, *default_value;
+    bool is_free; /* of the result */
+} sow_setting;
+typedef sow_code (*sow_conf_each_setting)(void *context, const sow_setting *setting);
+SOW_NODISCARD sow_code sow_conf_settings(const sow_options *options, sow_conf_each_setting each, void *context);
+
 /* docs/CONFIG.md, and one key or section as text for `sower config KEY` (false: no such key; then *nearest is the
  * nearest or NULL).  Static storage. */
 void sow_conf_write_doc(FILE *to);

@@ -18,4 +18,10 @@ void sow_stats_wilson(int64_t k, int64_t n, double *low, double *high);
 /* 95 % interval of a mean by the normal law: mean +- 1.96 * sample std / sqrt(n). */
 void sow_stats_mean_interval(const double *x, int64_t n, double *low, double *high);
 
+/* The 97.5 % point of Student's t with df degrees of freedom: exact to double up to 10,000, the normal law's above
+ * (wrong by 2.4e-4 there); infinite below 1. */
+double sow_stats_t975(int64_t df);
+/* 95 % interval of a mean over few numbers: mean +- t * sample std / sqrt(n). */
+void sow_stats_t_interval(const double *x, int64_t n, double *low, double *high);
+
 #endif

@@ -4,6 +4,7 @@
 
 #include "sower/alloc.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* Whether a text can stand in YAML as it is, for our reader and for those that guess types. */
@@ -121,6 +122,49 @@ static bool is_of_method(const char *section, const char *method)
         if (strcmp(section, methods[i]) == 0)
             return strcmp(method, section) == 0;
     return strcmp(section, "adamw") != 0 || strcmp(method, "es") != 0;
+}
+
+/* A probe's rows as "probes[2].rows". */
+static sow_code each_probe(const sow_options *options, sow_conf_each_setting each, void *context)
+{
+    char key[KEY_BYTES], value[SOW_TEXT];
+    for (int64_t i = 0; i < options->n_probes; i++)
+        for (int j = 0; j < N_PROBE_ROWS; j++) {
+            const option_row *row = &sow_conf_probe_rows[j];
+            (void)snprintf(key, sizeof key, "probes[%lld].%s", (long long)i, row->name);
+            SOW_TRY(each(context, &(sow_setting){.key = key,
+                                                 .value = sow_conf_format(row, &options->probes[i], value),
+                                                 .default_value = sow_conf_probe_default(row),
+                                                 .is_free = row->is_free}));
+        }
+    return SOW_OK;
+}
+
+static sow_code each_row(const sow_options *options, const sow_options *defaults, sow_conf_each_setting each,
+                         void *context)
+{
+    char value[SOW_TEXT], default_value[SOW_TEXT];
+    for (int i = 0; i < N_ROWS; i++) {
+        const option_row *row = &sow_conf_rows[i];
+        if (!is_of_method(row->section, options->method))
+            continue;
+        SOW_TRY(each(context, &(sow_setting){.key = row->path,
+                                             .value = sow_conf_format(row, options, value),
+                                             .default_value = sow_conf_format(row, defaults, default_value),
+                                             .is_free = row->is_free}));
+    }
+    return SOW_OK;
+}
+
+sow_code sow_conf_settings(const sow_options *options, sow_conf_each_setting each, void *context)
+{
+    sow_conf *defaults = NULL;
+    SOW_TRY(sow_conf_create(&defaults));
+    sow_code rc = each_row(options, sow_conf_options(defaults), each, context);
+    if (rc == SOW_OK)
+        rc = each_probe(options, each, context);
+    sow_conf_destroy(&defaults);
+    return rc;
 }
 
 sow_code sow_conf_result_settings(const sow_options *options, sow_conf_each each, void *context)

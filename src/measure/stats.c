@@ -54,3 +54,45 @@ void sow_stats_mean_interval(const double *x, int64_t n, double *low, double *hi
     *low = s.mean - half;
     *high = s.mean + half;
 }
+
+/* P(|T| <= t) of Student's t with a whole number of degrees of freedom: the finite sums of Abramowitz and Stegun,
+ * Handbook of Mathematical Functions, 26.7.3 and 26.7.4. */
+static double student_within(double t, int64_t df)
+{
+    double theta = atan(t / sqrt((double)df)), s = sin(theta), c = cos(theta);
+    double term = df % 2 == 0 ? 1 : c, sum = df == 1 ? 0 : term;
+    for (int64_t i = df % 2 == 0 ? 2 : 3; i < df; i += 2) {
+        term *= (double)(i - 1) / (double)i * c * c;
+        sum += term;
+    }
+    return df % 2 == 0 ? s * sum : 2 / acos(-1) * (theta + s * sum);
+}
+
+double sow_stats_t975(int64_t df)
+{
+    double low = Z, high = 13; /* of df 1: 12.706 */
+    if (df < 1)
+        return (double)INFINITY;
+    if (df > 10000)
+        return Z;
+    for (int i = 0; i < 100 && low < high; i++) {
+        double middle = low + (high - low) / 2;
+        if (student_within(middle, df) < 0.95)
+            low = middle;
+        else
+            high = middle;
+    }
+    return high;
+}
+
+void sow_stats_t_interval(const double *x, int64_t n, double *low, double *high)
+{
+    *low = -(double)INFINITY;
+    *high = (double)INFINITY;
+    if (n < 2)
+        return;
+    sow_summary s = sow_stats_summary(x, n);
+    double half = sow_stats_t975(n - 1) * s.std / sqrt((double)(n - 1)); /* std has ddof 0 */
+    *low = s.mean - half;
+    *high = s.mean + half;
+}

@@ -168,6 +168,36 @@ static void test_result_settings_when_caller_stops_then_code_is_passed_on(void *
     sow_conf_destroy(&conf);
 }
 
+/* "key=value" of what is no default, with a ! where the result depends on it. */
+static sow_code collect_changed(void *context, const sow_setting *s)
+{
+    if (strcmp(s->value, s->default_value) == 0)
+        return SOW_OK;
+    return sow_words_print(context, "%s=%s%s\n", s->key, s->value, s->is_free ? "" : "!");
+}
+
+static void test_settings_when_some_are_no_defaults_then_these_with_probes_and_without_other_methods(void **state)
+{
+    (void)state;
+    sow_conf *conf = NULL;
+    sow_words got = {0};
+    CHECK_OK(sow_conf_create(&conf));
+    CHECK_OK(sow_conf_set(conf, "es.sigma=0.5"));
+    CHECK_OK(sow_conf_set(conf, "grpo.kl=0.5"));
+    CHECK_OK(sow_conf_set(conf, "adamw.beta1=0.5"));
+    CHECK_OK(sow_conf_set(conf, "run.steps=7"));
+    CHECK_OK(sow_conf_set(conf, "probes=[{task: calc}, {task: rev, every: 3}]"));
+    CHECK_OK(sow_conf_settings(sow_conf_options(conf), collect_changed, &got));
+    assert_string_equal(got.text, "run.steps=7\nes.sigma=0.5!\nprobes[0].task=calc!\nprobes[1].task=rev!\n"
+                                  "probes[1].every=3\n");
+    sow_words_clear(&got);
+    CHECK_OK(sow_conf_set(conf, "method=grpo"));
+    CHECK_OK(sow_conf_settings(sow_conf_options(conf), collect_changed, &got));
+    assert_non_null(strstr(got.text, "method=grpo!\nrun.steps=7\ngrpo.kl=0.5!\nadamw.beta1=0.5!\n"));
+    sow_words_fini(&got);
+    sow_conf_destroy(&conf);
+}
+
 /* What a function writes, as text.  Static buffer. */
 typedef void (*writes)(FILE *to);
 static const char *captured(writes write)
@@ -264,6 +294,7 @@ int main(void)
         cmocka_unit_test(test_write_when_probes_then_reads_back),
         cmocka_unit_test(test_result_settings_when_listed_then_these_and_no_others),
         cmocka_unit_test(test_result_settings_when_caller_stops_then_code_is_passed_on),
+        cmocka_unit_test(test_settings_when_some_are_no_defaults_then_these_with_probes_and_without_other_methods),
         cmocka_unit_test(test_doc_when_written_then_tables_are_whole),
         cmocka_unit_test(test_doc_when_example_is_read_then_options),
         cmocka_unit_test(test_doc_when_compared_then_committed_file_is_the_same),

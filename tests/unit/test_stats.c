@@ -104,6 +104,36 @@ static void test_mean_interval_when_fewer_than_two_then_nothing_is_known(void **
     }
 }
 
+/* Student's t at 97.5 %.  Values: Abramowitz and Stegun, table 26.10; R's qt(0.975, df). */
+static void test_t975_when_degrees_are_known_then_the_tables_value(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t df;
+        double t;
+    } cases[] = {{1, 12.706204736174698}, {2, 4.302652729911275},  {3, 3.182446305284263},  {4, 2.776445105197793},
+                 {5, 2.570581835636314},  {9, 2.262157162740992},  {10, 2.228138851964939}, {29, 2.045229642132703},
+                 {30, 2.042272456301238}, {100, 1.983971518523553}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        CHECK_NEAR(sow_stats_t975(cases[i].df), cases[i].t, 1e-9);
+    assert_true(isinf(sow_stats_t975(0)));
+    for (int64_t df = 2; df < 300; df++)
+        assert_true(sow_stats_t975(df) < sow_stats_t975(df - 1));
+    CHECK_NEAR(sow_stats_t975(10000), sow_stats_t975(10001), 3e-4);
+}
+
+static void test_t_interval_when_numbers_are_known_then_by_student(void **state)
+{
+    (void)state;
+    static const double x[] = {0.4, 0.5, 0.6};
+    double low = 0, high = 0;
+    sow_stats_t_interval(x, 3, &low, &high);
+    CHECK_NEAR(low, 0.5 - 4.302652729911275 * 0.1 / sqrt(3), 1e-9);
+    CHECK_NEAR(high, 0.5 + 4.302652729911275 * 0.1 / sqrt(3), 1e-9);
+    sow_stats_t_interval(x, 1, &low, &high);
+    assert_true(isinf(low) && isinf(high) && low < high);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -114,6 +144,8 @@ int main(void)
         cmocka_unit_test(test_wilson_when_at_the_ends_then_closed),
         cmocka_unit_test(test_mean_interval_when_numbers_are_known_then_by_the_normal_law),
         cmocka_unit_test(test_mean_interval_when_fewer_than_two_then_nothing_is_known),
+        cmocka_unit_test(test_t975_when_degrees_are_known_then_the_tables_value),
+        cmocka_unit_test(test_t_interval_when_numbers_are_known_then_by_student),
     };
     return cmocka_run_group_tests_name("stats", tests, NULL, check_live_zero);
 }

@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Runs of one configuration are one group: they differ in their seeds only, and numbers are means over them.
+ *
+ * A group is named by what tells it from the others: settings that determine the result are tried before the others,
+ * in the order of the table of options; one is named only if it tells groups apart that had the same name so far, and
+ * only where it is not the default.  So nine arms of a study are "es", "es, anchor l2", "grpo", and not nine lists of
+ * numbers. */
+#include "report_impl.h"
+
+#include "sower/alloc.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { SHOWN_VALUE = 32 };
+
+sow_code report_warn(report *r, const char *fmt, ...)
+{
+    char text[1024];
+    va_list args;
+    va_start(args, fmt);
+    (void)vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    SOW_TRY(SOW_GROW(&r->warnings, &r->warnings_capacity, r->n_warnings));
+    SOW_TRY(sow_alloc_string(&r->warnings[r->n_warnings], text));
+    r->n_warnings++;
+    return SOW_OK;
+}
+
+/* Seeds, and what only says where and how fast: the same run has the same numbers whatever these are. */
+bool report_setting_is_idle(const char *key)
+{
+    static const char *const keys[] = {"run.seed",    "task.seed",      "run.out",
+                                       "run.threads", "run.max_hours",  "run.deadline_s",
+                                       "run.fault",   "run.samples",    "run.checkpoint_every",
+                                       "la.kernel",   "generate.batch", "run.ranks_per_node"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (strcmp(keys[i], key) == 0)
+            return true;
+    return false;
+}
+
+/* What a setting is compared by: a model by its weights, wherever they lie. */
+static const char *compared(const report_run *run, const char *key)
+{
+    const char *digest = report_run_fact(run, "model_digest");
+    return strcmp(key, "model.path") == 0 && digest[0] != '\0' ? digest : report_run_setting(run, key);
+}
+
+static bool differs(const report_run *a, const report_run *b, const char *key)
+{
+    const char *x = compared(a, key), *y = compared(b, key);
+    return x == NULL || y == NULL ? x != y : strcmp(x, y) != 0;
+}
+
+static bool is_of_group(const report_run *a, const report_run *b)
+{
+    if (!a->has_options || !b->has_options || a->n_settings != b->n_settings)
+        return false;
+    for (int64_t i = 0; i < a->n_settings; i++)
+        if (!report_setting_is_idle(a->settings[i].key) && differs(a, b, a->settings[i].key))
+            return false;
+    return true;
+}
+
+/* ---- Names ---- */
+
+/* Cuts a text to at most `bytes`, between characters. */
+static void cut(char *text, size_t bytes)
+{
+    if (strlen(text) <= bytes)
+        return;
+    while (bytes > 0 && ((unsigned char)text[bytes] & 0xc0) == 0x80)
+        bytes--;
+    text[bytes] = '\0';
+}
+
+static void add_words(char name[REPORT_NAME], const char *comma, const char *words)
+{
+    size_t used = strlen(name);
+    (void)snprintf(name + used, REPORT_NAME - used, "%s%s", used > 0 ? comma : "", words);
+    cut(name, REPORT_NAME - 16);
+}
+
+/* "anchor l2", "mirrored", "no mirrored", "model sprout"; "" for a default. */
+static void word_setting(const report_run *run, const char *key, char out[REPORT_NAME])
+{
+    const report_setting *s = run->settings;
+    char value[SOW_TEXT];
+    const char *dot = strrchr(key, '.'), *slash = NULL;
+    while (s < run->settings + run->n_settings && strcmp(s->key, key) != 0)
+        s++;
+    out[0] = '\0';
+    if (s == run->settings + run->n_settings || strcmp(s->value, s->default_value) == 0)
+        return;
+    (void)snprintf(value, sizeof value, "%s", s->value);
+    slash = strcmp(key, "model.path") == 0 ? strrchr(value, '/') : NULL;
+    memmove(value, slash == NULL ? value : slash + 1, strlen(slash == NULL ? value : slash + 1) + 1);
+    cut(value, SHOWN_VALUE);
+    const char *word = strcmp(key, "model.path") == 0 || dot == NULL ? key : dot + 1;
+    word = strcmp(key, "model.path") == 0 ? "model" : word;
+    if (strcmp(key, "method") == 0)
+        (void)snprintf(out, REPORT_NAME, "%s", value);
+    else if (strcmp(value, "true") == 0)
+        (void)snprintf(out, REPORT_NAME, "%s", word);
+    else if (strcmp(value, "false") == 0)
+        (void)snprintf(out, REPORT_NAME, "no %s", word);
+    else
+        (void)snprintf(out, REPORT_NAME, "%s %s", word, value[0] != '\0' ? value : "none");
+    for (char *c = out; *c != '\0'; c++)
+        *c = (unsigned char)*c < ' ' || *c == 0x7f ? '?' : *c;
+}
+
+/* The settings that names are made of. */
+typedef struct key_list {
+    const char *keys[16];
+    int n;
+} key_list;
+
+static const report_run *first_run(const report *r, int64_t group)
+{
+    return &r->runs[r->groups[group].first];
+}
+
+static bool are_told_apart(const report *r, const key_list *chosen, int64_t a, int64_t b)
+{
+    for (int i = 0; i < chosen->n; i++)
+        if (differs(first_run(r, a), first_run(r, b), chosen->keys[i]))
+            return true;
+    return false;
+}
+
+/* Whether the key tells two groups apart that the chosen ones do not. */
+static bool is_of_use(const report *r, const key_list *chosen, const char *key)
+{
+    for (int64_t a = 0; a < r->n_groups; a++)
+        for (int64_t b = a + 1; b < r->n_groups; b++)
+            if (differs(first_run(r, a), first_run(r, b), key) && !are_told_apart(r, chosen, a, b))
+                return true;
+    return false;
+}
+
+static bool is_chosen(const key_list *chosen, const char *key)
+{
+    for (int i = 0; i < chosen->n; i++)
+        if (strcmp(chosen->keys[i], key) == 0)
+            return true;
+    return false;
+}
+
+/* Settings of one kind: those that determine the result, or the others. */
+static void choose(const report *r, bool is_free, key_list *chosen)
+{
+    for (int64_t g = 0; g < r->n_groups; g++) {
+        const report_run *run = first_run(r, g);
+        for (int64_t i = 0; i < run->n_settings; i++) {
+            const report_setting *s = &run->settings[i];
+            bool is_model = strcmp(s->key, "model.path") == 0;
+            if ((s->is_free && !is_model) != is_free || report_setting_is_idle(s->key) ||
+                chosen->n == (int)(sizeof chosen->keys / sizeof *chosen->keys) || is_chosen(chosen, s->key))
+                continue;
+            if (is_of_use(r, chosen, s->key))
+                chosen->keys[chosen->n++] = s->key;
+        }
+    }
+}
+
+static bool is_taken(const report *r, int64_t group)
+{
+    for (int64_t i = 0; i < group; i++)
+        if (strcmp(r->groups[i].name, r->groups[group].name) == 0)
+            return true;
+    return false;
+}
+
+static void name_groups(report *r)
+{
+    key_list chosen = {.keys = {"method"}, .n = 1};
+    choose(r, false, &chosen);
+    choose(r, true, &chosen);
+    for (int64_t g = 0; g < r->n_groups; g++) {
+        report_group *group = &r->groups[g];
+        const report_run *run = first_run(r, g);
+        char words[REPORT_NAME];
+        (void)snprintf(group->name, REPORT_NAME, "%.100s", run->has_options ? run->options.method : run->name);
+        for (int i = 1; run->has_options && i < chosen.n; i++) {
+            word_setting(run, chosen.keys[i], words);
+            if (words[0] != '\0')
+                add_words(group->name, ", ", words);
+        }
+        size_t length = strlen(group->name);
+        for (int n = 2; is_taken(r, g); n++)
+            (void)snprintf(group->name + length, REPORT_NAME - length, " (%d)", n);
+    }
+}
+
+/* Two runs may lie in folders of one name: the second is NAME (2). */
+static sow_code name_runs(report *r)
+{
+    for (int64_t i = 0; i < r->n_runs; i++) {
+        int n = 1;
+        for (int64_t j = 0; j < i; j++)
+            n += strcmp(r->runs[j].folder, r->runs[i].folder) != 0 &&
+                 strncmp(r->runs[j].name, r->runs[i].name, strlen(r->runs[i].name)) == 0 &&
+                 strchr(" ", r->runs[j].name[strlen(r->runs[i].name)]) != NULL;
+        if (n == 1)
+            continue;
+        sow_words name = {0};
+        sow_code rc = sow_words_print(&name, "%s (%d)", r->runs[i].name, n);
+        if (rc == SOW_OK) {
+            SOW_FREE(&r->runs[i].name);
+            rc = sow_alloc_string(&r->runs[i].name, name.text);
+        }
+        sow_words_fini(&name);
+        SOW_TRY(rc);
+    }
+    return SOW_OK;
+}
+
+/* ---- Which runs count ---- */
+
+/* 0 is best. */
+static int grade_of(const report_run *run)
+{
+    const char *verdict = report_run_verdict(run);
+    return strcmp(verdict, "VALID") == 0 ? 0 : strcmp(verdict, "UNFINISHED") == 0 ? 1 : 2;
+}
+
+static bool has_seeds_of(const report_run *a, const report_run *b)
+{
+    return a->has_options && b->has_options && a->options.run.seed == b->options.run.seed &&
+           a->options.task.seed == b->options.task.seed;
+}
+
+/* Of two runs with the same seeds the better one counts: they are the same run twice, and no two samples. */
+static sow_code find_copies(report *r)
+{
+    for (int64_t i = 0; i < r->n_runs; i++)
+        for (int64_t j = 0; j < i; j++) {
+            report_run *a = &r->runs[j], *b = &r->runs[i];
+            if (a->group != b->group || a->is_copy || b->is_copy || !has_seeds_of(a, b))
+                continue;
+            report_run *copy = grade_of(b) < grade_of(a) ? a : b;
+            copy->is_copy = true;
+            SOW_TRY(report_warn(r, "%s and %s have the same configuration and seeds: only %s is counted", a->name,
+                                b->name, copy == a ? b->name : a->name));
+        }
+    return SOW_OK;
+}
+
+int64_t report_next_used(const report *r, const report_group *group, int64_t run)
+{
+    for (int64_t i = run + 1; i < r->n_runs; i++)
+        if (r->runs[i].is_counted && &r->groups[r->runs[i].group] == group)
+            return i;
+    return -1;
+}
+
+static bool is_evaluated_at(const report_run *run, int64_t step)
+{
+    const report_frame *metrics = &run->frames[REPORT_METRICS];
+    int64_t row = report_frame_row(metrics, step);
+    return row >= 0 && (isfinite(report_column_at(report_frame_find(metrics, "target"), row)) ||
+                        isfinite(report_column_at(report_frame_find(metrics, "prior"), row)));
+}
+
+static int64_t find_end(const report *r, const report_group *group)
+{
+    int64_t first = report_next_used(r, group, -1);
+    const report_frame *metrics = first < 0 ? NULL : &r->runs[first].frames[REPORT_METRICS];
+    for (int64_t row = first < 0 ? -1 : r->runs[first].last_row; row >= 0; row--) {
+        bool is_common = true;
+        for (int64_t i = first; i >= 0 && is_common; i = report_next_used(r, group, i))
+            is_common = is_evaluated_at(&r->runs[i], metrics->steps[row]);
+        if (is_common)
+            return metrics->steps[row];
+    }
+    return -1;
+}
+
+/* The numbers of a group are those of its VALID runs; only if it has none, of those at work; else of what there is. */
+static void choose_runs(report *r, int64_t g)
+{
+    static const char *const notes[] = {"", "unfinished", "INVALID"};
+    report_group *group = &r->groups[g];
+    int best = 2;
+    for (int64_t i = 0; i < r->n_runs; i++)
+        if (r->runs[i].group == g && !r->runs[i].is_copy && grade_of(&r->runs[i]) < best)
+            best = grade_of(&r->runs[i]);
+    for (int64_t i = 0; i < r->n_runs; i++) {
+        report_run *run = &r->runs[i];
+        if (run->group != g)
+            continue;
+        run->is_counted = !run->is_copy && grade_of(run) == best;
+        group->n++;
+        group->n_used += run->is_counted;
+    }
+    group->note = notes[best];
+    group->end_step = find_end(r, group);
+}
+
+/* ---- Warnings ---- */
+
+/* The first run that says something else than the first of all, -1: none. */
+static int64_t find_other(const report *r, const char *key)
+{
+    for (int64_t i = 1; i < r->n_runs; i++) {
+        const char *a = report_run_fact(&r->runs[0], key), *b = report_run_fact(&r->runs[i], key);
+        if (a[0] != '\0' && b[0] != '\0' && strcmp(a, b) != 0)
+            return i;
+    }
+    return -1;
+}
+
+static sow_code warn_all(report *r)
+{
+    int64_t other = find_other(r, "model_digest");
+    if (other > 0)
+        SOW_TRY(report_warn(r, "%s and %s began from different base models: their accuracies and norms do not compare",
+                            r->runs[0].name, r->runs[other].name));
+    for (int64_t i = 1; i < r->n_runs; i++) {
+        double a = report_run_number(&r->runs[0], "numerics"), b = report_run_number(&r->runs[i], "numerics");
+        if (isfinite(a) && isfinite(b) && a != b) {
+            SOW_TRY(report_warn(r, "%s and %s were made by programs that compute different bits (numerics %g and %g)",
+                                r->runs[0].name, r->runs[i].name, a, b));
+            break;
+        }
+    }
+    for (int64_t i = 0; i < r->n_runs; i++)
+        if (r->runs[i].n_settings > 0 && r->runs[0].n_settings > 0 &&
+            strcmp(r->runs[i].options.task.name, r->runs[0].options.task.name) != 0)
+            return report_warn(r, "%s and %s have different target tasks: their target accuracies do not compare",
+                               r->runs[0].name, r->runs[i].name);
+    return SOW_OK;
+}
+
+sow_code report_make_groups(report *r)
+{
+    SOW_TRY(name_runs(r));
+    for (int64_t i = 0; i < r->n_runs; i++) {
+        int64_t g = 0;
+        while (g < r->n_groups && !is_of_group(first_run(r, g), &r->runs[i]))
+            g++;
+        r->runs[i].group = g;
+        if (g < r->n_groups)
+            continue;
+        SOW_TRY(SOW_GROW(&r->groups, &r->groups_capacity, g));
+        bool is_walk =
+            strcmp(r->runs[i].options.method, "es") == 0 && strcmp(r->runs[i].options.es.shaping, "random") == 0;
+        r->groups[r->n_groups++] = (report_group){.first = i, .is_control = r->runs[i].has_options && is_walk};
+    }
+    name_groups(r);
+    SOW_TRY(find_copies(r));
+    for (int64_t g = 0; g < r->n_groups; g++)
+        choose_runs(r, g);
+    return warn_all(r);
+}

@@ -1,0 +1,471 @@
+// NEEDS: base conf train report
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reports over made-up runs: what is read, what is wrong with it, which runs are one group and what it is called,
+ * means and intervals, and that no text of strangers gets out of its place. */
+#include "check.h"
+
+#include "sower/alloc.h"
+#include "sower/file.h"
+#include "sower/json.h"
+#include "sower/ledger.h"
+#include "sower/options.h"
+#include "sower/report.h"
+
+#include <string.h>
+
+static char top[64];
+
+static int make_top(void **state)
+{
+    (void)state;
+    (void)snprintf(top, sizeof top, "%s", check_folder());
+    return 0;
+}
+
+static void path_of(const char *run, const char *file, char out[SOW_TEXT])
+{
+    char folder[SOW_TEXT];
+    CHECK_OK(sow_file_join(top, run, folder, sizeof folder));
+    CHECK_OK(sow_file_make_folder(folder));
+    CHECK_OK(sow_file_join(folder, file, out, SOW_TEXT));
+}
+
+static void write_file(const char *run, const char *file, const char *text)
+{
+    char path[SOW_TEXT];
+    path_of(run, file, path);
+    CHECK_OK(sow_file_write(path, text, strlen(text)));
+}
+
+static sow_conf *parse(const char *yaml)
+{
+    sow_conf *conf = NULL;
+    CHECK_OK(sow_conf_create(&conf));
+    CHECK_OK(sow_conf_parse(conf, yaml, strlen(yaml), "test"));
+    CHECK_OK(sow_conf_finish(conf, NULL));
+    return conf;
+}
+
+/* A ledger of two generations of 30 members, as a run with these options writes it. */
+static void write_ledger(const char *run, const sow_options *options)
+{
+    static const double fitness[30] = {0.25, 0.5};
+    const sow_ledger_facts facts = {"fp16", "model", "tokenizer", "generated", "exact", 0, 12, "none"};
+    sow_ledger_writer *writer = NULL;
+    char *header = NULL, path[SOW_TEXT];
+    path_of(run, "ledger.jsonl", path);
+    CHECK_OK(sow_ledger_header(options, &facts, &header));
+    CHECK_OK(sow_ledger_create(path, header, &writer));
+    for (int64_t g = 1; g <= 2; g++)
+        CHECK_OK(sow_ledger_write(writer, g, fitness, 30, sow_hash_bytes("x", 1)));
+    sow_ledger_close(&writer);
+    SOW_FREE(&header);
+}
+
+/* A run of two steps that is done: target 0.2 -> `target`, prior 1 -> `prior`; `settings` are lines of YAML. */
+static void make_run(const char *run, int seed, double target, double prior, const char *settings)
+{
+    char yaml[1024], metrics[2048];
+    (void)snprintf(yaml, sizeof yaml,
+                   "model: {path: base}\nrun: {seed: %d, steps: 2}\ntask: {name: countdown}\n"
+                   "probes: [{task: calc, rows: 100, every: 2}, {task: mc, rows: 100, every: 2}]\n%s\n",
+                   seed, settings);
+    (void)snprintf(
+        metrics, sizeof metrics,
+        "{\"step\": 0, \"eval\": {\"task\": \"countdown\", \"rows\": 100, \"accuracy\": 0.2, \"low\": 0.13, "
+        "\"high\": 0.29}, \"probes\": [{\"task\": \"calc\", \"rows\": 100, \"accuracy\": 1.0, \"low\": 0.96, "
+        "\"high\": 1.0}, {\"task\": \"mc\", \"rows\": 100, \"accuracy\": 0.9}]}\n"
+        "{\"step\": 1, \"norm\": 3.0, \"norm_law\": 3.0, \"tokens\": 1000, \"eval_s\": 2.0, \"update_s\": 0.5, "
+        "\"flops_per_s\": 1e9, \"probes\": [null, null]}\n"
+        "{\"step\": 2, \"norm\": 4.0, \"norm_law\": 5.0, \"tokens\": 1000, \"eval_s\": 2.0, \"update_s\": 0.5, "
+        "\"flops_per_s\": 1e9, \"eval\": {\"task\": \"countdown\", \"rows\": 100, \"accuracy\": %g, \"low\": "
+        "0.4, \"high\": 0.6}, \"probes\": [{\"task\": \"calc\", \"rows\": 100, \"accuracy\": %g}, {\"task\": "
+        "\"mc\", \"rows\": 100, \"accuracy\": 0.8}]}\n",
+        target, prior);
+    sow_conf *conf = parse(yaml);
+    write_ledger(run, sow_conf_options(conf));
+    sow_conf_destroy(&conf);
+    write_file(run, "config.yaml", yaml);
+    write_file(run, "metrics.jsonl", metrics);
+    write_file(run, "run.json", "{\"model_digest\": \"d0\", \"numerics\": 1, \"parameters\": 100}");
+    write_file(run, "status.json",
+               "{\"state\": \"done\", \"step\": 2, \"steps\": 2, \"reason\": \"\", \"verdict\": \"VALID\", "
+               "\"verdict_reasons\": \"\"}");
+}
+
+/* Opens a report of these runs below `top`. */
+static sow_report *report_of(int n, const char *const *runs)
+{
+    static char paths[8][SOW_TEXT];
+    char *folders[8];
+    sow_report *report = NULL;
+    for (int i = 0; i < n; i++) {
+        CHECK_OK(sow_file_join(top, runs[i], paths[i], SOW_TEXT));
+        folders[i] = paths[i];
+    }
+    CHECK_OK(sow_report_open(folders, n, &report));
+    return report;
+}
+#define REPORT_OF(...)                                                                                                 \
+    report_of((int)(sizeof(const char *[]){__VA_ARGS__} / sizeof(const char *)), (const char *const[]){__VA_ARGS__})
+
+/* Item i as parsed JSON. */
+static sow_json *item(const sow_report *report, int64_t i)
+{
+    sow_line *line = NULL;
+    const char *text = NULL;
+    sow_json *json = NULL;
+    CHECK_OK(sow_line_create(&line));
+    sow_line_begin_object(line, NULL);
+    CHECK_OK(sow_report_put(line, report, i));
+    sow_line_end_object(line);
+    CHECK_OK(sow_line_text(line, &text));
+    CHECK_OK(sow_json_parse(text, strlen(text), "item", &json));
+    sow_line_destroy(&line);
+    return json;
+}
+
+static void check_text(const sow_json *json, const char *key, const char *want)
+{
+    const char *text = sow_json_to_string(sow_json_get(json, key), NULL);
+    if (text == NULL || strcmp(text, want) != 0)
+        fail_msg("%s: '%s', expected '%s'", key, text == NULL ? "(none)" : text, want);
+}
+
+static void check_has(const sow_json *json, const char *key, const char *words)
+{
+    const char *text = sow_json_to_string(sow_json_get(json, key), NULL);
+    if (text == NULL || strstr(text, words) == NULL)
+        fail_msg("%s: '%s' lacks '%s'", key, text == NULL ? "(none)" : text, words);
+}
+
+static double number(const sow_json *json, const char *key, const char *inner)
+{
+    double value = (double)NAN;
+    const sow_json *node = sow_json_get(json, key);
+    (void)sow_json_to_real(inner == NULL ? node : sow_json_get(node, inner), &value);
+    return value;
+}
+
+/* The whole page; free with SOW_FREE. */
+static char *page_of(sow_report *report)
+{
+    char path[SOW_TEXT], *text = NULL;
+    size_t bytes = 0;
+    path_of("out", "page.html", path);
+    CHECK_OK(sow_report_write_page(report, path, NULL));
+    CHECK_OK(sow_file_read(path, 64 << 20, &text, &bytes));
+    assert_int_equal(strlen(text), bytes);
+    return text;
+}
+
+/* ---- Groups ---- */
+
+static void test_groups_when_seeds_differ_then_one_with_students_interval(void **state)
+{
+    (void)state;
+    make_run("a", 1, 0.40, 0.90, "");
+    make_run("b", 2, 0.50, 0.80, "");
+    make_run("c", 3, 0.60, 0.70, "");
+    sow_report *report = REPORT_OF("a", "b", "c");
+    assert_int_equal(sow_report_n_items(report), 4);
+    sow_json *group = item(report, 0);
+    check_text(group, "group", "es");
+    CHECK_NEAR(number(group, "seeds", NULL), 3, 0);
+    CHECK_NEAR(number(group, "target", "mean"), 0.5, 1e-12);
+    CHECK_NEAR(number(group, "target", "low"), 0.5 - 4.302652729911275 * 0.1 / sqrt(3), 1e-9);
+    CHECK_NEAR(number(group, "target", "high"), 0.5 + 4.302652729911275 * 0.1 / sqrt(3), 1e-9);
+    check_text(sow_json_get(group, "target"), "interval", "student-t");
+    CHECK_NEAR(number(group, "prior", "mean"), 0.8, 1e-12); /* calc alone: mc is apart */
+    CHECK_NEAR(number(group, "choice", "mean"), 0.8, 1e-12);
+    CHECK_NEAR(number(group, "prior_change", "mean"), -0.2, 1e-12);
+    CHECK_NEAR(number(group, "norm_per_law", "mean"), 0.8, 1e-12);
+    CHECK_NEAR(number(group, "tokens", "mean"), 2000, 0);
+    CHECK_NEAR(number(group, "seconds", "mean"), 5, 1e-12);
+    CHECK_NEAR(number(group, "tflop", "mean"), 4e9, 1e-3);
+    sow_json_destroy(&group);
+    sow_report_close(&report);
+    assert_null(report);
+}
+
+static void test_groups_when_one_seed_then_wilson_and_newcombe(void **state)
+{
+    (void)state;
+    make_run("one", 1, 0.50, 0.90, "");
+    sow_report *report = REPORT_OF("one");
+    sow_json *group = item(report, 0);
+    check_text(sow_json_get(group, "target"), "interval", "wilson");
+    CHECK_NEAR(number(group, "target", "low"), 0.4, 0);
+    check_text(sow_json_get(group, "target_change"), "interval", "newcombe");
+    CHECK_NEAR(number(group, "target_change", "low"), 0.3 - sqrt(0.1 * 0.1 + 0.09 * 0.09), 1e-12);
+    CHECK_NEAR(number(group, "target_change", "high"), 0.3 + sqrt(0.1 * 0.1 + 0.07 * 0.07), 1e-12);
+    check_text(sow_json_get(group, "norm"), "interval", "none");
+    sow_json_destroy(&group);
+    sow_report_close(&report);
+}
+
+static void test_groups_when_settings_differ_then_named_by_the_fewest_that_tell_them_apart(void **state)
+{
+    (void)state;
+    make_run("base", 1, 0.4, 0.9, "es: {sigma: 0.01}");
+    make_run("l2", 1, 0.4, 0.9, "es: {sigma: 0.01, anchor: l2, anchor_lambda: 2}");
+    make_run("walk", 1, 0.4, 0.9, "es: {sigma: 0.01, shaping: random}");
+    make_run("mirror", 1, 0.4, 0.9, "es: {sigma: 0.01, mirrored: true}");
+    make_run("threads", 2, 0.4, 0.9, "es: {sigma: 0.01}\ngenerate: {batch: 7}");
+    sow_report *report = REPORT_OF("base", "l2", "walk", "mirror", "threads");
+    static const char *const want[] = {"es", "es, anchor l2", "es, shaping random", "es, mirrored"};
+    assert_int_equal(sow_report_n_items(report), 4 + 5); /* where and how fast is no group */
+    for (int64_t i = 0; i < 4; i++) {
+        sow_json *group = item(report, i);
+        bool is_control = false;
+        check_text(group, "group", want[i]);
+        assert_true(sow_json_to_bool(sow_json_get(group, "is_control"), &is_control) && is_control == (i == 2));
+        sow_json_destroy(&group);
+    }
+    sow_report_close(&report);
+}
+
+static void test_groups_when_the_same_seed_comes_twice_then_counted_once(void **state)
+{
+    (void)state;
+    make_run("a", 1, 0.4, 0.9, "");
+    make_run("b", 1, 0.4, 0.9, "");
+    sow_report *report = REPORT_OF("a", "b");
+    sow_json *group = item(report, 0);
+    CHECK_NEAR(number(group, "seeds", NULL), 1, 0);
+    CHECK_NEAR(number(group, "runs", NULL), 2, 0);
+    assert_int_equal(sow_report_n_warnings(report), 1);
+    assert_non_null(strstr(sow_report_warning(report, 0), "only a is counted"));
+    sow_json_destroy(&group);
+    sow_report_close(&report);
+}
+
+static void test_groups_when_bases_differ_then_warned_and_apart(void **state)
+{
+    (void)state;
+    make_run("a", 1, 0.4, 0.9, "");
+    make_run("b", 2, 0.4, 0.9, "");
+    write_file("b", "run.json", "{\"model_digest\": \"d1\", \"numerics\": 1}");
+    sow_report *report = REPORT_OF("a", "b");
+    assert_int_equal(sow_report_n_items(report), 2 + 2);
+    assert_int_equal(sow_report_n_warnings(report), 1);
+    assert_non_null(strstr(sow_report_warning(report, 0), "different base models"));
+    sow_report_close(&report);
+}
+
+/* ---- What is wrong with a run ---- */
+
+static void check_run(const char *verdict, const char *reason)
+{
+    make_run("good", 2, 0.4, 0.9, "");
+    sow_report *report = REPORT_OF("bad", "good");
+    sow_json *run = item(report, sow_report_n_items(report) - 2);
+    check_text(run, "run", "bad");
+    check_text(run, "verdict", verdict);
+    check_has(run, "found", reason);
+    char *page = page_of(report);
+    assert_non_null(strstr(page, verdict));
+    SOW_FREE(&page);
+    sow_json_destroy(&run);
+    sow_report_close(&report);
+}
+
+static void test_run_when_a_file_is_broken_then_invalid_with_one_reason(void **state)
+{
+    (void)state;
+    char path[SOW_TEXT], *text = NULL;
+    size_t bytes = 0;
+    make_run("bad", 1, 0.4, 0.9, "");
+    write_file("bad", "metrics.jsonl", "{\"step\": 0}\n{\"step\": 1, \"norm\"\n{\"step\": 2}\n");
+    check_run("INVALID", "metrics.jsonl:2:");
+    write_file("bad", "metrics.jsonl", "{\"step\": 1}\n{\"step\": 0}\n");
+    check_run("INVALID", "metrics.jsonl:2: step: 0 comes after 1");
+    write_file("bad", "metrics.jsonl", "");
+    check_run("INVALID", "metrics.jsonl: has no line");
+    make_run("bad", 1, 0.4, 0.9, "");
+    write_file("bad", "config.yaml", "es: {sigmo: 1}\n");
+    check_run("INVALID", "es.sigmo");
+    make_run("bad", 1, 0.4, 0.9, "");
+    write_file("bad", "run.json", "{");
+    check_run("INVALID", "run.json");
+    make_run("bad", 1, 0.4, 0.9, "");
+    write_file("bad", "drift.jsonl", "{\"step\": 2, \"all\": {\"n\": 1, \"norm\": 2}}\n{\"st");
+    check_run("INVALID", "drift.jsonl: the last line is torn");
+    make_run("bad", 1, 0.4, 0.9, "");
+    write_file("bad", "drift.jsonl", "");
+    path_of("bad", "ledger.jsonl", path);
+    CHECK_OK(sow_file_read(path, 1 << 20, &text, &bytes));
+    *strstr(text, "0x1p-1") = '1';
+    CHECK_OK(sow_file_write(path, text, bytes));
+    SOW_FREE(&text);
+    check_run("INVALID", "ledger.jsonl");
+}
+
+static void test_run_when_config_is_not_what_was_run_then_invalid(void **state)
+{
+    (void)state;
+    make_run("bad", 1, 0.4, 0.9, "");
+    write_file("bad", "config.yaml",
+               "model: {path: base}\nrun: {seed: 1, steps: 2}\ntask: {name: countdown}\nes: {sigma: 0.5}\n"
+               "probes: [{task: calc, rows: 100, every: 2}, {task: mc, rows: 100, every: 2}]\n");
+    check_run("INVALID", "es.sigma is 0.5, but the ledger was made with 0.001");
+}
+
+static void test_run_when_a_planned_probe_is_missing_then_invalid_and_not_counted(void **state)
+{
+    (void)state;
+    make_run("good", 2, 0.4, 0.9, "");
+    make_run("bad", 1, 0.4, 0.9, "");
+    write_file(
+        "bad", "metrics.jsonl",
+        "{\"step\": 0, \"eval\": {\"accuracy\": 0.2}, \"probes\": [{\"task\": \"calc\", \"accuracy\": 1.0}, {\"task\": "
+        "\"mc\", \"accuracy\": 1.0}]}\n{\"step\": 1, \"norm\": 1.0}\n"
+        "{\"step\": 2, \"norm\": 1.0, \"eval\": {\"accuracy\": 0.9}, \"probes\": [null, {\"task\": \"mc\", "
+        "\"accuracy\": 1.0}]}\n");
+    sow_report *report = REPORT_OF("bad", "good");
+    sow_json *group = item(report, 0), *run = item(report, 1);
+    check_has(run, "found", "calc is missing");
+    CHECK_NEAR(number(group, "seeds", NULL), 1, 0);
+    CHECK_NEAR(number(group, "target", "mean"), 0.4, 0);
+    sow_json_destroy(&run);
+    sow_json_destroy(&group);
+    sow_report_close(&report);
+}
+
+static void test_run_when_still_at_work_then_unfinished_and_shown_as_far_as_it_is(void **state)
+{
+    (void)state;
+    make_run("bad", 1, 0.4, 0.9, "");
+    write_file("bad", "status.json", "{\"state\": \"running\", \"step\": 0, \"steps\": 2}");
+    write_file("bad", "metrics.jsonl",
+               "{\"step\": 0, \"eval\": {\"accuracy\": 0.2}, \"probes\": [{\"task\": \"calc\", \"accuracy\": 1.0}, "
+               "null]}\n{\"ste");
+    sow_report *report = REPORT_OF("bad");
+    sow_json *group = item(report, 0), *run = item(report, 1);
+    check_text(run, "verdict", "UNFINISHED");
+    check_text(run, "found", "");
+    check_text(group, "note", "unfinished");
+    CHECK_NEAR(number(group, "target", "mean"), 0.2, 0);
+    CHECK_NEAR(number(group, "step", NULL), 0, 0);
+    sow_json_destroy(&run);
+    sow_json_destroy(&group);
+    sow_report_close(&report);
+}
+
+static void test_open_when_a_folder_is_no_run_then_refused(void **state)
+{
+    (void)state;
+    char *folders[] = {top};
+    sow_report *report = NULL;
+    CHECK_FAILS(sow_report_open(folders, 1, &report), SOW_EIO, "expected the folder of a run");
+    write_file("odd", "status.json", "{\"state\": \"asleep\"}");
+    char path[SOW_TEXT];
+    CHECK_OK(sow_file_join(top, "odd", path, sizeof path));
+    folders[0] = path;
+    CHECK_FAILS(sow_report_open(folders, 1, &report), SOW_EFORMAT, "asleep");
+    assert_null(report);
+}
+
+/* ---- Text of strangers ---- */
+
+static void test_page_when_names_are_hostile_then_nothing_gets_out_of_its_place(void **state)
+{
+    (void)state;
+    static const char evil[] = "<script>alert(1)<\\/script>' \\\" `id` $(id) @x ; system 'id'\\u0007&amp;";
+    static const char folder[] = "x' \"><script>alert(2)`id`\nset output";
+    char metrics[2048];
+    make_run(folder, 1, 0.4, 0.9, "es: {tensors: \"<script>alert(3)\"}");
+    (void)snprintf(
+        metrics, sizeof metrics,
+        "{\"step\": 0, \"eval\": {\"accuracy\": 0.2}, \"probes\": [{\"task\": \"%s\", \"rows\": 10, \"accuracy\": "
+        "1.0}], \"phases\": {\"%s\": {\"avg\": 1.0}}}\n"
+        "{\"step\": 2, \"norm\": 1, \"eval\": {\"accuracy\": 0.4}, \"probes\": [{\"task\": \"%s\", \"rows\": 10, "
+        "\"accuracy\": 0.5}], \"phases\": {\"%s\": {\"avg\": 1.0}}}\n",
+        evil, evil, evil, evil);
+    write_file(folder, "metrics.jsonl", metrics);
+    write_file(folder, "drift.jsonl",
+               "{\"step\": 2, \"tau\": [1e-6], \"all\": {\"n\": 1}, \"kinds\": {\"<script>'`id`\": {\"n\": 1, "
+               "\"within\": [0.5], "
+               "\"same_bf16\": 0.5, \"same_fp16\": 0.5}}, \"layers\": []}\n");
+    write_file(folder, "run.json",
+               "{\"model_digest\": \"<script>\", \"cpu\": \"<script>\", \"hosts\": [\"<script>\"]}");
+    write_file(folder, "status.json",
+               "{\"state\": \"failed\", \"step\": 0, \"steps\": 2, \"reason\": \"<script>\", \"verdict\": \"INVALID\", "
+               "\"verdict_reasons\": \"<script>\\u001b[31m\"}");
+    sow_report *report = REPORT_OF(folder);
+    char *page = page_of(report);
+    assert_null(strstr(page, "<script"));
+    assert_null(strstr(page, "uid="));
+    assert_non_null(strstr(page, "&lt;script&gt;alert(2)"));
+    for (const char *c = page; *c != '\0'; c++)
+        assert_true((unsigned char)*c >= ' ' || *c == '\n' || *c == '\t');
+    sow_words table = {0};
+    CHECK_OK(sow_report_write_table(report, &table));
+    assert_null(strchr(table.text, '\x1b'));
+    sow_words_fini(&table);
+    SOW_FREE(&page);
+    sow_report_close(&report);
+}
+
+static void test_csv_when_texts_are_odd_then_fields_are_quoted(void **state)
+{
+    (void)state;
+    char path[SOW_TEXT], *text = NULL;
+    size_t bytes = 0;
+    make_run("=1,\"x\"", 4, 0.4, 0.9, "");
+    sow_report *report = REPORT_OF("=1,\"x\"");
+    path_of("out", "all.csv", path);
+    CHECK_OK(sow_report_write_csv(report, path));
+    CHECK_OK(sow_file_read(path, 1 << 20, &text, &bytes));
+    assert_non_null(strstr(text, "run,group,seed,step,metric,value\n"));
+    assert_non_null(strstr(text, "\" =1,\"\"x\"\"\",es,4,2,probes.calc.accuracy,0.90000000000000002\n"));
+    assert_non_null(strstr(text, ",4,2,total.tokens,2000\n"));
+    assert_non_null(strstr(text, ",4,0,prior,1\n"));
+    SOW_FREE(&text);
+    sow_report_close(&report);
+}
+
+static void test_report_without_memory_fails_cleanly(void **state)
+{
+    (void)state;
+    char path[SOW_TEXT], *folders[] = {path};
+    sow_code rc = SOW_ENOMEM;
+    int64_t before = sow_alloc_live(), n = 0;
+    make_run("small", 1, 0.4, 0.9, "");
+    CHECK_OK(sow_file_join(top, "small", path, sizeof path));
+    while (rc != SOW_OK && ++n < 20000) {
+        sow_report *report = NULL;
+        sow_words table = {0};
+        sow_alloc_fail_at(n);
+        rc = sow_report_open(folders, 1, &report);
+        if (rc == SOW_OK)
+            rc = sow_report_write_table(report, &table);
+        sow_alloc_fail_at(0);
+        sow_words_fini(&table);
+        sow_report_close(&report);
+        assert_int_equal(sow_alloc_live(), before);
+        assert_true(rc == SOW_OK || rc == SOW_ENOMEM);
+    }
+    assert_int_equal(rc, SOW_OK);
+    assert_true(n > 20);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_groups_when_seeds_differ_then_one_with_students_interval),
+        cmocka_unit_test(test_groups_when_one_seed_then_wilson_and_newcombe),
+        cmocka_unit_test(test_groups_when_settings_differ_then_named_by_the_fewest_that_tell_them_apart),
+        cmocka_unit_test(test_groups_when_the_same_seed_comes_twice_then_counted_once),
+        cmocka_unit_test(test_groups_when_bases_differ_then_warned_and_apart),
+        cmocka_unit_test(test_run_when_a_file_is_broken_then_invalid_with_one_reason),
+        cmocka_unit_test(test_run_when_config_is_not_what_was_run_then_invalid),
+        cmocka_unit_test(test_run_when_a_planned_probe_is_missing_then_invalid_and_not_counted),
+        cmocka_unit_test(test_run_when_still_at_work_then_unfinished_and_shown_as_far_as_it_is),
+        cmocka_unit_test(test_open_when_a_folder_is_no_run_then_refused),
+        cmocka_unit_test(test_page_when_names_are_hostile_then_nothing_gets_out_of_its_place),
+        cmocka_unit_test(test_csv_when_texts_are_odd_then_fields_are_quoted),
+        cmocka_unit_test(test_report_without_memory_fails_cleanly),
+    };
+    return cmocka_run_group_tests_name("report", tests, make_top, check_live_zero);
+}
