@@ -24,4 +24,9 @@ double sow_stats_t975(int64_t df);
 /* 95 % interval of a mean over few numbers: mean +- t * sample std / sqrt(n). */
 void sow_stats_t_interval(const double *x, int64_t n, double *low, double *high);
 
+/* 95 % interval of the change of a share between two looks at the same items, of which `both` were right twice,
+ * `gained` the second time only, `lost` the first time only (Newcombe, Statistics in Medicine 17, 2635, 1998: method
+ * 10). */
+void sow_stats_paired_change(int64_t both, int64_t gained, int64_t lost, int64_t neither, double *low, double *high);
+
 #endif

@@ -96,3 +96,29 @@ void sow_stats_t_interval(const double *x, int64_t n, double *low, double *high)
     *low = s.mean - half;
     *high = s.mean + half;
 }
+
+/* Square-and-add: the distance of a limit of the difference from it, of two distances of limits and their
+ * correlation. */
+static double add_limits(double a, double b, double phi)
+{
+    double square = a * a - 2 * phi * a * b + b * b;
+    return square > 0 ? sqrt(square) : 0;
+}
+
+void sow_stats_paired_change(int64_t both, int64_t gained, int64_t lost, int64_t neither, double *low, double *high)
+{
+    double a = (double)both, b = (double)gained, c = (double)lost, d = (double)neither, n = a + b + c + d;
+    double now_low = 0, now_high = 1, then_low = 0, then_high = 1;
+    *low = -1;
+    *high = 1;
+    if (n <= 0)
+        return;
+    double now = (a + b) / n, then = (a + c) / n, margins = (a + b) * (c + d) * (a + c) * (b + d);
+    double over = a * d - b * c;
+    over = over > n / 2 ? over - n / 2 : over > 0 ? 0 : over; /* his correction for continuity */
+    double phi = margins > 0 ? over / sqrt(margins) : 0;
+    sow_stats_wilson(both + gained, both + gained + lost + neither, &now_low, &now_high);
+    sow_stats_wilson(both + lost, both + gained + lost + neither, &then_low, &then_high);
+    *low = now - then - add_limits(now - now_low, then_high - then, phi);
+    *high = now - then + add_limits(then - then_low, now_high - now, phi);
+}

@@ -163,7 +163,7 @@ static sow_code add_foot(sow_words *out)
         "<footer><p>Accuracies are shares of held-out items, greedy decoding unless the configuration says otherwise. "
         "Intervals are of 95 %%: over two or more seeds mean &plusmn; t&middot;s/&radic;n (Student's t, n&minus;1 "
         "degrees of "
-        "freedom), marked n; for one seed Wilson's score interval over the items, which knows nothing of other seeds, "
+        "freedom); for one seed Wilson's score interval over the items, which knows nothing of other seeds, "
         "and for a "
         "change Newcombe's (1998, method 10). Prior: mean over the probes, multiple choice apart. Thin lines are "
         "seeds, thick "

@@ -8,7 +8,6 @@
 #include "sower/alloc.h"
 #include "sower/file.h"
 #include "sower/ledger.h"
-#include "sower/stats.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -71,147 +70,6 @@ const char *report_run_verdict(const report_run *run)
 int64_t report_run_end(const report_run *run)
 {
     return run->last_row < 0 ? -1 : run->frames[REPORT_METRICS].steps[run->last_row];
-}
-
-/* ---- Columns made of others ---- */
-
-/* The value of column PREFIX.NAME.SUFFIX; empty parts are left out. */
-static double value_at(const report_frame *frame, int64_t row, const char *prefix, const char *name, const char *suffix)
-{
-    char path[3 * REPORT_NAME];
-    (void)snprintf(path, sizeof path, "%s%s%s%s%s", prefix, name[0] != '\0' ? "." : "", name,
-                   suffix[0] != '\0' ? "." : "", suffix);
-    return report_column_at(report_frame_find(frame, path), row);
-}
-
-/* Probes in the order of their list.  Multiple choice by log-likelihood is a kind of its own: it forgets least. */
-static void name_probes(report_run *run)
-{
-    const report_frame *metrics = &run->frames[REPORT_METRICS];
-    for (int64_t i = 0; i < metrics->n_items; i++) {
-        const struct report_item *item = &metrics->items[i];
-        if (strcmp(item->path, "probes") != 0 || item->index < 0 || item->index >= SOW_MAX_PROBES)
-            continue;
-        (void)snprintf(run->probes[item->index], REPORT_NAME, "%s", item->name);
-        run->n_probes = item->index + 1 > run->n_probes ? item->index + 1 : run->n_probes;
-    }
-    for (int64_t i = 0; i < run->n_probes; i++)
-        run->is_choice[i] = strncmp(run->probes[i], "mc", strcspn(run->probes[i], "#")) == 0;
-}
-
-/* The mean accuracy over the probes of a kind if all of them were measured, with Wilson's interval over all their
- * rows. */
-static sow_code derive_mean(report_run *run, int64_t row, const char *name, bool is_choice)
-{
-    report_frame *metrics = &run->frames[REPORT_METRICS];
-    double sum = 0, rows = 0, low = 0, high = 1;
-    char path[REPORT_NAME];
-    int64_t n = 0;
-    for (int64_t i = 0; i < run->n_probes; i++) {
-        if (run->is_choice[i] != is_choice)
-            continue;
-        sum += value_at(metrics, row, "probes", run->probes[i], "accuracy");
-        rows += value_at(metrics, row, "probes", run->probes[i], "rows");
-        n++;
-    }
-    if (n == 0 || !isfinite(sum))
-        return SOW_OK;
-    SOW_TRY(report_frame_set(metrics, name, row, sum / (double)n));
-    if (!(rows > 0 && rows < 1e15))
-        return SOW_OK;
-    sow_stats_wilson((int64_t)(sum / (double)n * rows + 0.5), (int64_t)rows, &low, &high);
-    (void)snprintf(path, sizeof path, "%s.low", name);
-    SOW_TRY(report_frame_set(metrics, path, row, low));
-    (void)snprintf(path, sizeof path, "%s.high", name);
-    return report_frame_set(metrics, path, row, high);
-}
-
-/* What a step took: its own numbers, whichever way its method writes them. */
-typedef struct spent {
-    double tokens, flops, seconds;
-} spent;
-
-static double seconds_of_phases(const report_run *run, int64_t row)
-{
-    const report_frame *metrics = &run->frames[REPORT_METRICS];
-    double sum = 0;
-    for (int64_t i = 0; i < metrics->n_columns; i++) {
-        const char *name = metrics->columns[i].name;
-        size_t length = strlen(name);
-        if (strncmp(name, "phases.", 7) == 0 && length > 4 && strcmp(name + length - 4, ".avg") == 0) {
-            double s = report_column_at(&metrics->columns[i], row);
-            sum += isfinite(s) ? s : 0;
-        }
-    }
-    return sum;
-}
-
-static void add_spent(const report_run *run, int64_t row, spent *total)
-{
-    const report_frame *metrics = &run->frames[REPORT_METRICS];
-    double tokens = value_at(metrics, row, "tokens", "", ""), all = value_at(metrics, row, "num_tokens", "", "");
-    double flops = value_at(metrics, row, "flops", "", ""), rate = value_at(metrics, row, "flops_per_s", "", "");
-    double eval_s = value_at(metrics, row, "eval_s", "", ""), update_s = value_at(metrics, row, "update_s", "", "");
-    total->tokens = isfinite(all) ? all : total->tokens + (isfinite(tokens) ? tokens : 0);
-    total->flops += isfinite(flops) ? flops : isfinite(rate * eval_s) ? rate * eval_s : 0;
-    total->seconds += isfinite(eval_s) ? eval_s + (isfinite(update_s) ? update_s : 0) : seconds_of_phases(run, row);
-}
-
-/* |theta_0|, by a record of drift; NAN if there is none. */
-static double base_norm(const report_run *run)
-{
-    const report_frame *drift = &run->frames[REPORT_DRIFT];
-    const report_column *norm = report_frame_find(drift, "all.norm"), *share = report_frame_find(drift, "all.relative");
-    for (int64_t row = drift->n_rows - 1; row >= 0; row--) {
-        double base = report_column_at(norm, row) / report_column_at(share, row);
-        if (isfinite(base) && base > 0)
-            return base;
-    }
-    return (double)NAN;
-}
-
-static sow_code derive_target(report_run *run, int64_t row)
-{
-    static const char *const from[] = {"accuracy", "low", "high"}, *const to[] = {"target", "target.low",
-                                                                                  "target.high"};
-    report_frame *metrics = &run->frames[REPORT_METRICS];
-    for (int i = 0; i < 3; i++)
-        SOW_TRY(report_frame_set(metrics, to[i], row, value_at(metrics, row, "eval", from[i], "")));
-    return SOW_OK;
-}
-
-static sow_code derive_row(report_run *run, int64_t row, double base, bool has_plain_probes, spent *total)
-{
-    report_frame *metrics = &run->frames[REPORT_METRICS];
-    double norm = value_at(metrics, row, "norm", "", ""), law = value_at(metrics, row, "norm_law", "", "");
-    if (metrics->steps[row] == 0)
-        SOW_TRY(report_frame_set(metrics, "norm", row, isfinite(norm) ? (double)NAN : 0));
-    norm = metrics->steps[row] == 0 ? 0 : norm;
-    SOW_TRY(derive_target(run, row));
-    SOW_TRY(derive_mean(run, row, "prior", !has_plain_probes));
-    SOW_TRY(derive_mean(run, row, "choice", true));
-    add_spent(run, row, total);
-    SOW_TRY(report_frame_set(metrics, "total.tokens", row, total->tokens));
-    SOW_TRY(report_frame_set(metrics, "total.flops", row, total->flops));
-    SOW_TRY(report_frame_set(metrics, "total.seconds", row, total->seconds));
-    SOW_TRY(report_frame_set(metrics, "relative_norm", row, norm / base));
-    SOW_TRY(report_frame_set(metrics, "norm_per_law", row, norm / law));
-    bool is_evaluated =
-        isfinite(value_at(metrics, row, "target", "", "")) || isfinite(value_at(metrics, row, "prior", "", ""));
-    run->last_row = is_evaluated ? row : run->last_row;
-    return SOW_OK;
-}
-
-static sow_code derive(report_run *run)
-{
-    spent total = {0};
-    double base = base_norm(run);
-    bool has_plain_probes = false;
-    for (int64_t i = 0; i < run->n_probes; i++)
-        has_plain_probes = has_plain_probes || !run->is_choice[i];
-    for (int64_t row = 0; row < run->frames[REPORT_METRICS].n_rows; row++)
-        SOW_TRY(derive_row(run, row, base, has_plain_probes, &total));
-    return SOW_OK;
 }
 
 /* ---- Configuration ---- */
@@ -296,21 +154,47 @@ static sow_code judge_ledger(report_run *run)
     return rc;
 }
 
-/* Planned evaluations of a run that is done. */
+/* Whether a run without a stop has evaluated after this step. */
+static bool is_due(int64_t every, int64_t step, int64_t steps)
+{
+    return step == 0 || step == steps || (every > 0 && step % every == 0);
+}
+
+/* The first thing that is missing from a row of metrics; NULL: nothing. */
+static const char *find_missing(const report_run *run, int64_t row, char name[REPORT_NAME])
+{
+    const report_frame *metrics = &run->frames[REPORT_METRICS];
+    const sow_options *o = &run->options;
+    int64_t step = metrics->steps[row];
+    for (int64_t i = 0; i < o->n_probes; i++) {
+        if (!is_due(o->probes[i].every, step, o->run.steps))
+            continue;
+        (void)snprintf(name, REPORT_NAME, "probes.%.100s.accuracy", run->probes[i]);
+        if (!isfinite(report_column_at(report_frame_find(metrics, name), row)))
+            return o->probes[i].task.name;
+    }
+    (void)snprintf(name, REPORT_NAME, "norm");
+    return isfinite(report_column_at(report_frame_find(metrics, name), row)) ? NULL : name;
+}
+
+/* A run that is done has a line for each step and everything in it that was planned. */
 static sow_code judge_metrics(report_run *run)
 {
-    sow_folder *folder = NULL;
-    sow_status status = run->status;
-    if (run->status.state != SOW_STATE_DONE || !run->has_options)
+    const report_frame *metrics = &run->frames[REPORT_METRICS];
+    char name[REPORT_NAME];
+    if (run->status.state != SOW_STATE_DONE || !run->has_options || metrics->n_rows == 0)
         return SOW_OK;
-    SOW_TRY(sow_folder_open(run->folder, &folder));
-    sow_code rc = sow_folder_judge(folder, &run->options, &status);
-    sow_folder_close(&folder);
-    if (rc != SOW_OK)
-        return rc == SOW_ENOMEM ? rc : report_run_reason(run, "%s", sow_error_text());
-    bool is_known = strcmp(run->status.verdict, "INVALID") == 0;
-    return strcmp(status.verdict, "INVALID") == 0 && !is_known ? report_run_reason(run, "%s", status.verdict_reasons)
-                                                               : SOW_OK;
+    for (int64_t row = 0; row < metrics->n_rows; row++) {
+        const char *missing = find_missing(run, row, name);
+        if (metrics->steps[row] != row)
+            return report_run_reason(run, "metrics.jsonl: step %lld: the line is missing", (long long)row);
+        if (missing != NULL)
+            return report_run_reason(run, "metrics.jsonl: step %lld: %s is missing", (long long)row, missing);
+    }
+    if (metrics->n_rows != run->options.run.steps + 1)
+        return report_run_reason(run, "metrics.jsonl: ends at step %lld of %lld", (long long)metrics->n_rows - 1,
+                                 (long long)run->options.run.steps);
+    return SOW_OK;
 }
 
 /* ---- All of it ---- */
@@ -376,8 +260,7 @@ sow_code report_run_read(const char *folder, report_run *run)
     SOW_TRY(read_frames(run));
     (void)snprintf(run->task, sizeof run->task, "%.63s", run->has_options ? run->options.task.name : "target");
     clean(run->task);
-    name_probes(run);
-    SOW_TRY(derive(run));
+    SOW_TRY(report_run_derive(run));
     SOW_TRY(judge_ledger(run));
     return judge_metrics(run);
 }

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Means over a group's seeds with their 95 % intervals.
  *
- * Two or more seeds: mean +- t * s / sqrt(n), Student's t with n - 1 degrees of freedom: what another seed would
- * give. One seed: Wilson's interval over the items of its test set, which knows nothing of other seeds; of a
- * difference Newcombe's (1998, method 10, from Wilson's limits, as if the two measurements were of different items:
- * on the wide side). */
+ * Two or more seeds: mean +- t * s / sqrt(n), Student's t with n - 1 degrees of freedom: what another seed would give.
+ *
+ * One seed: Wilson's interval over the items of its test set, which knows nothing of other seeds; of a change Newcombe's
+ * for the same items seen twice (derive.c), or, where a run did not write which were lost, his for different items
+ * (1998, Statistics in Medicine 17, 873, method 10): on the wide side. */
 #include "report_impl.h"
 
 #include "sower/alloc.h"
@@ -72,10 +73,15 @@ static report_mean change_of(const report_frame *metrics, const char *column, in
     double b = report_column_at(report_frame_find(metrics, column), row), change = b - a;
     if (begin < 0 || !isfinite(change))
         return (report_mean){0};
-    double a_low = bound_at(metrics, column, "low", begin), a_high = bound_at(metrics, column, "high", begin);
-    double b_low = bound_at(metrics, column, "low", row), b_high = bound_at(metrics, column, "high", row);
-    double low = change - sqrt((b - b_low) * (b - b_low) + (a_high - a) * (a_high - a));
-    double high = change + sqrt((b_high - b) * (b_high - b) + (a - a_low) * (a - a_low));
+    char paired[REPORT_NAME];
+    (void)snprintf(paired, sizeof paired, "%s.change", column);
+    double low = bound_at(metrics, paired, "low", row), high = bound_at(metrics, paired, "high", row);
+    if (!isfinite(low)) {
+        double a_low = bound_at(metrics, column, "low", begin), a_high = bound_at(metrics, column, "high", begin);
+        double b_low = bound_at(metrics, column, "low", row), b_high = bound_at(metrics, column, "high", row);
+        low = change - sqrt((b - b_low) * (b - b_low) + (a_high - a) * (a_high - a));
+        high = change + sqrt((b_high - b) * (b_high - b) + (a - a_low) * (a - a_low));
+    }
     return report_mean_of(&change, 1, low, high);
 }
 

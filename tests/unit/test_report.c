@@ -1,4 +1,4 @@
-// NEEDS: base conf train report
+// NEEDS: base conf measure train report
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reports over made-up runs: what is read, what is wrong with it, which runs are one group and what it is called,
  * means and intervals, and that no text of strangers gets out of its place. */
@@ -10,6 +10,7 @@
 #include "sower/ledger.h"
 #include "sower/options.h"
 #include "sower/report.h"
+#include "sower/stats.h"
 
 #include <string.h>
 
@@ -200,6 +201,28 @@ static void test_groups_when_one_seed_then_wilson_and_newcombe(void **state)
     CHECK_NEAR(number(group, "target_change", "low"), 0.3 - sqrt(0.1 * 0.1 + 0.09 * 0.09), 1e-12);
     CHECK_NEAR(number(group, "target_change", "high"), 0.3 + sqrt(0.1 * 0.1 + 0.07 * 0.07), 1e-12);
     check_text(sow_json_get(group, "norm"), "interval", "none");
+    sow_json_destroy(&group);
+    sow_report_close(&report);
+}
+
+/* 100 items of which 5 were gained and 15 lost: the paired interval is the narrower one. */
+static void test_groups_when_items_are_known_then_the_change_is_a_paired_one(void **state)
+{
+    (void)state;
+    double low = 0, high = 0;
+    make_run("one", 1, 0.50, 0.90, "");
+    write_file("one", "metrics.jsonl",
+               "{\"step\": 0, \"probes\": [{\"task\": \"calc\", \"rows\": 100, \"accuracy\": 0.6}, {\"task\": \"mc\", "
+               "\"accuracy\": 1.0}]}\n{\"step\": 1, \"norm\": 1.0}\n"
+               "{\"step\": 2, \"norm\": 1.0, \"probes\": [{\"task\": \"calc\", \"rows\": 100, \"accuracy\": 0.5, "
+               "\"lost\": 0.15, \"gained\": 0.05}, {\"task\": \"mc\", \"accuracy\": 1.0}]}\n");
+    sow_report *report = REPORT_OF("one");
+    sow_json *group = item(report, 0);
+    sow_stats_paired_change(45, 5, 15, 35, &low, &high);
+    CHECK_NEAR(number(group, "prior_change", "mean"), -0.1, 1e-12);
+    CHECK_NEAR(number(group, "prior_change", "low"), low, 1e-12);
+    CHECK_NEAR(number(group, "prior_change", "high"), high, 1e-12);
+    assert_true(low < -0.1 && high > -0.1 && high - low < 0.2);
     sow_json_destroy(&group);
     sow_report_close(&report);
 }
@@ -455,6 +478,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_groups_when_seeds_differ_then_one_with_students_interval),
         cmocka_unit_test(test_groups_when_one_seed_then_wilson_and_newcombe),
+        cmocka_unit_test(test_groups_when_items_are_known_then_the_change_is_a_paired_one),
         cmocka_unit_test(test_groups_when_settings_differ_then_named_by_the_fewest_that_tell_them_apart),
         cmocka_unit_test(test_groups_when_the_same_seed_comes_twice_then_counted_once),
         cmocka_unit_test(test_groups_when_bases_differ_then_warned_and_apart),

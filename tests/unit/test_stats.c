@@ -134,6 +134,37 @@ static void test_t_interval_when_numbers_are_known_then_by_student(void **state)
     assert_true(isinf(low) && isinf(high) && low < high);
 }
 
+/* Newcombe's method 10 for paired shares.  Values: his formula in 50 decimal digits (Python's decimal); the first is an
+ * example of his paper, 0.0569 to 0.3404. */
+static void test_paired_change_when_counts_are_known_then_newcombes_interval(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t both, gained, lost, neither;
+        double low, high;
+    } cases[] = {
+        {36, 12, 2, 0, 0.05692958400323881, 0.3404276029749407},
+        {20, 12, 2, 16, 0.056156424841748286, 0.32920699540014053},
+        {45, 5, 15, 35, -0.18450629784046568, -0.0122828650624824},
+        {450, 10, 30, 10, -0.06654617092345717, -0.01529427574193263},
+        {0, 0, 0, 50, -0.07134759913335872, 0.07134759913335872},
+        {50, 0, 0, 0, -0.07134759913335872, 0.07134759913335872},
+        {36, 14, 0, 0, 0.1528395178558573, 0.41665123695956563},
+        {1, 97, 0, 2, 0.9030656974166017, 0.9866723759475092},
+        {0, 0, 0, 0, -1, 1},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        double low = 0, high = 0, other_low = 0, other_high = 0;
+        sow_stats_paired_change(cases[i].both, cases[i].gained, cases[i].lost, cases[i].neither, &low, &high);
+        CHECK_NEAR(low, cases[i].low, 1e-12);
+        CHECK_NEAR(high, cases[i].high, 1e-12);
+        sow_stats_paired_change(cases[i].both, cases[i].lost, cases[i].gained, cases[i].neither, &other_low,
+                                &other_high);
+        CHECK_NEAR(other_low, -high, 1e-12);
+        CHECK_NEAR(other_high, -low, 1e-12);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -145,6 +176,7 @@ int main(void)
         cmocka_unit_test(test_mean_interval_when_numbers_are_known_then_by_the_normal_law),
         cmocka_unit_test(test_mean_interval_when_fewer_than_two_then_nothing_is_known),
         cmocka_unit_test(test_t975_when_degrees_are_known_then_the_tables_value),
+        cmocka_unit_test(test_paired_change_when_counts_are_known_then_newcombes_interval),
         cmocka_unit_test(test_t_interval_when_numbers_are_known_then_by_student),
     };
     return cmocka_run_group_tests_name("stats", tests, NULL, check_live_zero);
