@@ -33,7 +33,7 @@ typedef struct sow_gradient_options {
 SOW_NODISCARD sow_code sow_gradient_create(sow_la *la, const sow_layout *layout, sow_type type,
                                            const sow_gradient_options *options, sow_gradient **out);
 void sow_gradient_destroy(sow_gradient **gradient);
-/* Bytes, for sequences of at most `positions` tokens with their prefix, without the threads' own scratch.  Runs of fewer
+/* Bytes, for sequences of at most `positions` tokens with their prefix, without the threads' scratch.  Runs of fewer
  * than row_tokens rows, or whose prefixes alone are longer than that, take less. */
 size_t sow_gradient_bytes(const sow_layout *layout, sow_type type, const sow_gradient_options *options,
                           int64_t positions);

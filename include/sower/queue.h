@@ -63,7 +63,7 @@ int64_t sow_queue_n_done(const sow_queue *queue);
 /* The results of this round by unit; complete when done.  Borrowed until the next start. */
 const sow_result *sow_queue_results(const sow_queue *queue);
 
-/* The ranks that answered, by unit.  Borrowed until the next start. */
+/* Not collective.  The ranks that answered, by unit.  Borrowed until the next start. */
 const int *sow_queue_senders(const sow_queue *queue);
 
 /* Not collective.  Called before a unit is sent to a rank, to send it first what the unit needs; NULL: nothing. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Methods with gradients (sft, grpo): what they share.
  *
- *     units --star--> gradients, added exactly in each rank's sums --reduce--> gradient of a node --apply--> theta, m, v
+ *     units --star--> gradients, added exactly by rank --reduce--> gradient of a node --apply--> theta, m, v
  *
  * A gradient's units are one round, and its sums are those of the ranks that answered in it: nobody's part may be
  * counted twice.  So if a unit had to be given to a second rank, or a node was lost, the round is begun anew, and every

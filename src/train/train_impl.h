@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the files of this layer share: the state of a rank in a run, and the messages between root and workers.
  *
- *     start    root reads, everyone receives                 inputs, start
+ *     start    root reads, everyone receives                 inputs, train
  *     root     steps, checkpoints, limits, the end           root; a method's own step: es_root, sgd_root
  *     star     messages, rounds of units                     star; what is measured beside: measure
  *     work     a worker: does what root's messages say       work; a method's own units: es_run, sgd_run, sft, grpo
@@ -240,7 +240,7 @@ SOW_NODISCARD sow_code sow_run_work(sow_run *run);
 /* "l1" and so on as an anchor. */
 sow_anchor sow_run_anchor(const char *name);
 
-/* start.c.  Refuses the name that a key gives if it is in no table of names. */
+/* train.c.  Refuses the name that a key gives if it is in no table of names. */
 enum { SOW_MAX_NAMES = 64 };
 SOW_NODISCARD sow_code sow_train_check_name(const sow_conf *conf, const char *key, const char *const *names, int64_t n,
                                             bool is_known);
