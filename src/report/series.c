@@ -3,9 +3,9 @@
  *
  * Two or more seeds: mean +- t * s / sqrt(n), Student's t with n - 1 degrees of freedom: what another seed would give.
  *
- * One seed: Wilson's interval over the items of its test set, which knows nothing of other seeds; of a change Newcombe's
- * for the same items seen twice (derive.c), or, where a run did not write which were lost, his for different items
- * (1998, Statistics in Medicine 17, 873, method 10): on the wide side. */
+ * One seed: Wilson's interval over the items of its test set, which knows nothing of other seeds; of a change that of
+ * Newcombe for the same items seen twice (derive.c), or, where a run did not write which were lost, his for different
+ * items (1998, Statistics in Medicine 17, 873, method 10): on the wide side. */
 #include "report_impl.h"
 
 #include "sower/alloc.h"
