@@ -68,7 +68,14 @@ typedef struct sow_score_item {
 SOW_NODISCARD sow_code sow_engine_score(sow_engine *engine, const sow_replica *replica, const sow_score_item *items,
                                         int64_t n_items);
 
-/* The logits after each of the last n_last tokens of one sequence: out [n_last][vocab_size]. */
+/* The logits after each of the last n_last tokens of a sequence: out [n_last][vocab_size].  Of many, and of one. */
+typedef struct sow_logit_item {
+    const int32_t *ids;
+    int64_t n, n_last;
+    float *out;
+} sow_logit_item;
+SOW_NODISCARD sow_code sow_engine_logits_of(sow_engine *engine, const sow_replica *replica, const sow_logit_item *items,
+                                            int64_t n_items);
 SOW_NODISCARD sow_code sow_engine_logits(sow_engine *engine, const sow_replica *replica, sow_prompt sequence,
                                          int64_t n_last, float *out);
 

@@ -8,6 +8,7 @@
 #define SOWER_EVALUATE_H
 
 #include "sower/engine.h"
+#include "sower/kl.h"
 #include "sower/options.h"
 #include "sower/replica.h"
 #include "sower/task.h"
@@ -62,6 +63,10 @@ bool sow_evaluator_holds(const sow_evaluator *evaluator, int64_t key);
 /* Makes a second replica, of the base, for sow_evaluator_run_member. */
 SOW_NODISCARD sow_code sow_evaluator_hold_base(sow_evaluator *evaluator, const float *base);
 
+/* Whether it is there; and its end. */
+bool sow_evaluator_has_base(const sow_evaluator *evaluator);
+void sow_evaluator_drop_base(sow_evaluator *evaluator);
+
 /* Tokens of a row's prompt. */
 SOW_NODISCARD sow_code sow_evaluator_prompt_tokens(sow_evaluator *evaluator, int job, int64_t row, int64_t *out);
 
@@ -113,5 +118,11 @@ SOW_NODISCARD sow_code sow_evaluator_run(sow_evaluator *evaluator, int job, cons
  * k3 = 0.  Bits: r in float32, exp by the kernels, the rest in double in the order of the tokens. */
 SOW_NODISCARD sow_code sow_evaluator_run_member(sow_evaluator *evaluator, int job, const int64_t *rows, int64_t n,
                                                 double kl_beta, sow_tally *out);
+
+/* KL between the weights that are held and the base, on the first n rows of a job, continued greedily with the job's
+ * max_new and stop string (choices are not looked at).  fixed: of this job and n, empty at first; see kl.h.  Needs
+ * sow_evaluator_hold_base. */
+SOW_NODISCARD sow_code sow_evaluator_kl(sow_evaluator *evaluator, int job, int64_t n, sow_sequences *fixed,
+                                        sow_kl *out);
 
 #endif

@@ -14,15 +14,16 @@
 
 /* Every phase of a rank.  `run.fault` can stop a rank in each but the first. */
 /* clang-format off */
-#define SOW_PHASES(PHASE)                                       \
-    PHASE(START)                                                \
-    PHASE(PERTURB) PHASE(PREFILL) PHASE(DECODE) PHASE(GRADE)    \
-    PHASE(BACKWARD) PHASE(REDUCE)                               \
-    PHASE(SEND) PHASE(UPDATE) PHASE(CHECKPOINT) PHASE(IDLE)
+#define SOW_PHASES(PHASE)                                                                                    \
+    PHASE(START, "start")                                                                                    \
+    PHASE(PERTURB, "perturb") PHASE(PREFILL, "prefill") PHASE(DECODE, "decode") PHASE(GRADE, "grade")        \
+    PHASE(BACKWARD, "backward") PHASE(REDUCE, "reduce")                                                      \
+    PHASE(SEND, "send") PHASE(UPDATE, "update") PHASE(CHECKPOINT, "checkpoint") PHASE(MEASURE, "measure")    \
+    PHASE(IDLE, "idle")
 /* clang-format on */
 
 typedef enum sow_phase {
-#define PHASE(name) SOW_PHASE_##name,
+#define PHASE(name, text) SOW_PHASE_##name,
     SOW_PHASES(PHASE)
 #undef PHASE
         SOW_N_PHASES

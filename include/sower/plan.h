@@ -15,7 +15,8 @@ typedef struct sow_plan {
     int64_t theta_bytes;     /* per node: two buffers, base, records, mask */
     int64_t replica_bytes;   /* per rank: packed weights, with es.kl_beta twice */
     int64_t engine_bytes;    /* per rank: KV cache and activations, at most */
-    int64_t node_bytes;      /* theta + ranks_per_node * (replica + engine) */
+    int64_t measure_bytes;   /* of root, while it measures KL or spectra */
+    int64_t node_bytes;      /* theta + ranks_per_node * (replica + engine) + measure */
     int64_t available_bytes; /* of this machine now, 0: unknown */
     /* per generation */
     int64_t rows, tokens_per_row, tokens; /* at most: prompts of this length, completions of max_new */

@@ -168,6 +168,7 @@ static sow_code print_json(const planning *p)
     sow_line_int(line, "theta_bytes", plan->theta_bytes);
     sow_line_int(line, "replica_bytes", plan->replica_bytes);
     sow_line_int(line, "engine_bytes", plan->engine_bytes);
+    sow_line_int(line, "measure_bytes", plan->measure_bytes);
     sow_line_int(line, "node_bytes", plan->node_bytes);
     sow_line_int(line, "available_bytes", plan->available_bytes);
     sow_line_bool(line, "fits", sow_plan_check(plan) == SOW_OK);
@@ -205,6 +206,8 @@ static sow_code say_memory(const planning *p)
                    p->options->es.kl_beta > 0 ? ", of a member and of the base" : "");
     SOW_TRY(say_bytes("rank: weights as computed with", plan->replica_bytes, note));
     SOW_TRY(say_bytes("rank: KV cache and activations", plan->engine_bytes, "at most"));
+    if (plan->measure_bytes > 0)
+        SOW_TRY(say_bytes("root: KL or spectra", plan->measure_bytes, "while it measures"));
     (void)snprintf(note, sizeof note, "%lld ranks", (long long)p->ranks_per_node);
     SOW_TRY(say_bytes("a node together", plan->node_bytes, note));
     return say_bytes("free on this machine", plan->available_bytes,

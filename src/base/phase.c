@@ -9,11 +9,10 @@
 #include <string.h>
 
 static const char *const names[] = {
-    [SOW_PHASE_START] = "start",           [SOW_PHASE_PERTURB] = "perturb", [SOW_PHASE_PREFILL] = "prefill",
-    [SOW_PHASE_DECODE] = "decode",         [SOW_PHASE_GRADE] = "grade",     [SOW_PHASE_BACKWARD] = "backward",
-    [SOW_PHASE_REDUCE] = "reduce",         [SOW_PHASE_SEND] = "send",       [SOW_PHASE_UPDATE] = "update",
-    [SOW_PHASE_CHECKPOINT] = "checkpoint", [SOW_PHASE_IDLE] = "idle"};
-_Static_assert(sizeof names / sizeof *names == SOW_N_PHASES, "every phase has a name");
+#define PHASE(name, text) text,
+    SOW_PHASES(PHASE)
+#undef PHASE
+};
 
 static _Atomic int own_word;
 static _Atomic int *word = &own_word;

@@ -43,35 +43,42 @@ sow_code sow_engine_score(sow_engine *engine, const sow_replica *replica, const 
 }
 
 typedef struct reading {
-    sow_prompt sequence;
-    int64_t first, vocab; /* position of out[0] */
-    float *out;
+    const sow_logit_item *items;
+    int64_t vocab;
 } reading;
 
-static sow_feed feed_sequence(void *context, int64_t item)
+static sow_feed feed_sequence(void *context, int64_t i)
 {
-    const reading *r = context;
-    (void)item;
-    return (sow_feed){
-        .ids = r->sequence.ids, .n = r->sequence.n, .first_wanted = r->first, .n_positions = r->sequence.n};
+    const sow_logit_item *item = &((const reading *)context)->items[i];
+    return (sow_feed){.ids = item->ids, .n = item->n, .first_wanted = item->n - item->n_last, .n_positions = item->n};
 }
 
 static int32_t take_logits(void *context, const sow_logit_row *row)
 {
     const reading *r = context;
-    memcpy(r->out + (row->position - r->first) * r->vocab, row->logits, (size_t)r->vocab * sizeof(float));
+    const sow_logit_item *item = &r->items[row->item];
+    memcpy(item->out + (row->position - item->n + item->n_last) * r->vocab, row->logits,
+           (size_t)r->vocab * sizeof(float));
     return -1;
+}
+
+sow_code sow_engine_logits_of(sow_engine *engine, const sow_replica *replica, const sow_logit_item *items,
+                              int64_t n_items)
+{
+    reading r = {.items = items, .vocab = engine->forward.layout->shape.vocab_size};
+    for (int64_t i = 0; i < n_items; i++) {
+        SOW_TRY(sow_engine_check_ids(engine, i, items[i].ids, items[i].n));
+        if (items[i].n_last < 1 || items[i].n_last > items[i].n)
+            return SOW_FAIL(SOW_EARG, "row %lld: the last %lld of %lld tokens, expected 1 to %lld", (long long)i,
+                            (long long)items[i].n_last, (long long)items[i].n, (long long)items[i].n);
+    }
+    return sow_engine_run(engine, replica,
+                          &(sow_source){.n_items = n_items, .feed = feed_sequence, .take = take_logits, .context = &r});
 }
 
 sow_code sow_engine_logits(sow_engine *engine, const sow_replica *replica, sow_prompt sequence, int64_t n_last,
                            float *out)
 {
-    SOW_TRY(sow_engine_check_ids(engine, 0, sequence.ids, sequence.n));
-    if (n_last < 1 || n_last > sequence.n)
-        return SOW_FAIL(SOW_EARG, "the last %lld of %lld tokens, expected 1 to %lld", (long long)n_last,
-                        (long long)sequence.n, (long long)sequence.n);
-    reading r = {.sequence = sequence, .first = sequence.n - n_last, .vocab = engine->forward.layout->shape.vocab_size};
-    r.out = out;
-    return sow_engine_run(engine, replica,
-                          &(sow_source){.n_items = 1, .feed = feed_sequence, .take = take_logits, .context = &r});
+    const sow_logit_item item = {.ids = sequence.ids, .n = sequence.n, .n_last = n_last, .out = out};
+    return sow_engine_logits_of(engine, replica, &item, 1);
 }

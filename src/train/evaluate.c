@@ -175,6 +175,7 @@ sow_code sow_evaluator_prompt(sow_evaluator *e, int number, int64_t row, sow_ids
     return SOW_OK;
 }
 
+/* rows NULL: 0 .. n-1. */
 static sow_code encode_rows(sow_evaluator *e, const sow_job *j, const int64_t *rows, int64_t n)
 {
     SOW_TRY(SOW_GROW(&e->starts, &e->starts_capacity, n + 1));
@@ -182,7 +183,7 @@ static sow_code encode_rows(sow_evaluator *e, const sow_job *j, const int64_t *r
     SOW_TRY(SOW_GROW(&e->answers, &e->answers_capacity, n));
     e->ids.n = 0;
     for (int64_t i = 0; i < n; i++) {
-        int64_t row = rows[i];
+        int64_t row = rows == NULL ? i : rows[i];
         const sow_job *part = part_of(e, j, &row);
         e->starts[i] = e->ids.n;
         SOW_TRY(sow_evaluator_encode(e, part, row));
@@ -191,6 +192,11 @@ static sow_code encode_rows(sow_evaluator *e, const sow_job *j, const int64_t *r
     for (int64_t i = 0; i < n; i++)
         e->prompts[i] = (sow_prompt){.ids = e->ids.ids + e->starts[i], .n = e->starts[i + 1] - e->starts[i]};
     return SOW_OK;
+}
+
+sow_code sow_evaluator_encode_first(sow_evaluator *e, int number, int64_t n)
+{
+    return encode_rows(e, job_of(e, number), NULL, n);
 }
 
 /* The text of a completion, cut before the stop string. */

@@ -50,6 +50,8 @@ struct sow_evaluator {
 
 /* Appends the ids of a row's prompt to evaluator->ids. */
 SOW_NODISCARD sow_code sow_evaluator_encode(sow_evaluator *e, const sow_job *job, int64_t row);
+/* The prompts of a job's rows 0 .. n-1, in evaluator->prompts. */
+SOW_NODISCARD sow_code sow_evaluator_encode_first(sow_evaluator *e, int job, int64_t n);
 /* Counts a graded row, number i of its unit. */
 SOW_NODISCARD sow_code sow_evaluator_count(const sow_job *job, int64_t row, int64_t i, const sow_grade *grade,
                                            sow_tally *out);

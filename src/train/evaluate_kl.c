@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Answers held against the base: the k3 estimate of KL(member || base), see evaluate.h.
+/* Answers held against the base: the k3 estimate of KL(member || base) that a fitness may pay for, see evaluate.h, and
+ * at the end the measures of kl.h.
  *
  * The base scores prompt and answer in one pass.  Greedy answers are not a sample of the member's distribution, so this
  * is no estimate of the divergence over all texts; it says how much less likely the base finds what the member says. */
@@ -15,6 +16,16 @@ sow_code sow_evaluator_hold_base(sow_evaluator *e, const float *base)
     SOW_ASSERT(e->base == NULL);
     SOW_TRY(sow_replica_create(e->args.la, e->args.layout, e->args.type, &e->base));
     return sow_replica_make(e->base, base, NULL);
+}
+
+bool sow_evaluator_has_base(const sow_evaluator *e)
+{
+    return e->base != NULL;
+}
+
+void sow_evaluator_drop_base(sow_evaluator *e)
+{
+    sow_replica_destroy(&e->base);
 }
 
 /* Prompt and answer of every row one behind the other in e->ids, behind the prompts. */
@@ -69,4 +80,20 @@ sow_code sow_evaluator_measure_k3(sow_evaluator *e, int64_t n)
         e->k3[i] =
             mean_k3(sow_la_kernels(e->args.la), e->answers[i].n_sampled, e->answers[i].logprobs, e->items[i].logprobs);
     return SOW_OK;
+}
+
+sow_code sow_evaluator_kl(sow_evaluator *e, int number, int64_t n, sow_sequences *fixed, sow_kl *out)
+{
+    SOW_ASSERT(e->base != NULL);
+    SOW_TRY(sow_evaluator_encode_first(e, number, n));
+    return sow_kl_measure(&(sow_kl_args){.engine = e->engine,
+                                         .layout = e->args.layout,
+                                         .tuned = e->replica,
+                                         .base = e->base,
+                                         .prompts = e->prompts,
+                                         .n_prompts = n,
+                                         .max_new = sow_evaluator_max_new(e, number),
+                                         .stop = e->args.stop,
+                                         .tokenizer = e->tokenizer},
+                          fixed, out);
 }

@@ -274,6 +274,13 @@ bool sow_eval_is_due(int64_t every, int64_t step, int64_t steps)
     return step == 0 || step == steps || (every > 0 && step % every == 0);
 }
 
+/* What a run writes beside its metrics, and when. */
+static const struct {
+    sow_lines lines;
+    const char *key; /* an object of every line */
+    bool (*is_due)(const sow_options *options, int64_t step);
+} planned[] = {{SOW_LINES_KL, "probes", sow_kl_is_due}, {SOW_LINES_SPECTRA, "tensors", sow_spectra_are_due}};
+
 static void add_reason(sow_status *status, int64_t step, const char *what)
 {
     size_t used = strlen(status->verdict_reasons);
@@ -303,6 +310,45 @@ static void judge_step(const sow_json *line, int64_t step, const sow_options *op
         add_reason(status, step, "norm");
 }
 
+/* The next line of a file from *at on: its step if it holds `key`, else -1. */
+static int64_t next_step(const sow_mapping *map, size_t *at, const char *path, const char *key)
+{
+    const char *text = (const char *)map->data + *at, *newline = memchr(text, '\n', map->bytes - *at);
+    size_t bytes = newline == NULL ? map->bytes - *at : (size_t)(newline - text);
+    sow_json *json = NULL;
+    int64_t step = -1;
+    *at += bytes + (newline != NULL);
+    if (sow_json_parse(text, bytes, path, &json) != SOW_OK || sow_json_get(json, key) == NULL ||
+        !sow_json_to_int(sow_json_get(json, "step"), &step))
+        step = -1;
+    sow_json_destroy(&json);
+    return step;
+}
+
+/* Whether one of the planned files has its steps; a run that went on may have more. */
+static sow_code judge_lines(const sow_folder *f, const sow_options *options, size_t which, int64_t *n_missing,
+                            sow_status *status)
+{
+    const char *name = line_names[planned[which].lines];
+    char path[SOW_TEXT];
+    sow_mapping map = {0};
+    size_t at = 0;
+    int64_t found = -1;
+    SOW_TRY(sow_folder_file(f, name, path));
+    if (sow_file_exists(path))
+        SOW_TRY(sow_file_map(path, &map));
+    for (int64_t step = 0; step <= options->run.steps; step++) {
+        if (!planned[which].is_due(options, step))
+            continue;
+        while (found < step && at < map.bytes)
+            found = next_step(&map, &at, path, planned[which].key);
+        if (found != step && (*n_missing)++ < 3)
+            add_reason(status, step, name);
+    }
+    sow_file_unmap(&map);
+    return SOW_OK;
+}
+
 sow_code sow_folder_judge(const sow_folder *f, const sow_options *options, sow_status *status)
 {
     char path[SOW_TEXT];
@@ -330,6 +376,8 @@ sow_code sow_folder_judge(const sow_folder *f, const sow_options *options, sow_s
     sow_file_unmap(&map);
     if (n_missing == 0 && want != options->run.steps + 1)
         add_reason(status, want, "the line of metrics");
+    for (size_t i = 0; i < sizeof planned / sizeof planned[0]; i++)
+        SOW_TRY(judge_lines(f, options, i, &n_missing, status));
     (void)snprintf(status->verdict, sizeof status->verdict, "%s",
                    status->verdict_reasons[0] == '\0' ? "VALID" : "INVALID");
     return SOW_OK;

@@ -354,6 +354,7 @@ static sow_code write_drift(sow_root *root, int64_t step)
     sow_code rc = SOW_OK;
     SOW_TRY(SOW_ALLOC(&drifts, run->layout->n_tensors));
     SOW_TRY_OR(rc, sow_line_create(&line));
+    sow_phase_enter(SOW_PHASE_MEASURE);
     sow_drift_measure(run->layout, sow_theta_base(run->theta), sow_root_theta(root, step), &root->tau, drifts);
     sow_line_begin_object(line, NULL);
     sow_line_int(line, "step", step);
@@ -402,6 +403,7 @@ sow_code sow_root_measure(sow_root *root, int64_t step, bool has_generation)
         SOW_TRY(write_samples(root, step));
     if (step > 0 && sow_eval_is_due(o->measure.drift_every, step, o->run.steps))
         SOW_TRY(write_drift(root, step));
+    SOW_TRY(sow_root_measure_more(root, step));
     SOW_TRY(sow_line_create(&line));
     sow_line_begin_object(line, NULL);
     sow_line_int(line, "step", step);

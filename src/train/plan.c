@@ -33,7 +33,8 @@ void sow_plan_make(const sow_options *o, const sow_layout *layout, sow_type type
     int64_t n_replicas = o->es.kl_beta > 0 ? 2 : 1; /* the base beside the member */
     p.replica_bytes = n_replicas * (int64_t)sow_replica_bytes(layout, type);
     p.engine_bytes = (int64_t)sow_engine_bytes(layout, batch, positions);
-    p.node_bytes = p.theta_bytes + ranks_per_node * (p.replica_bytes + p.engine_bytes);
+    p.measure_bytes = sow_measure_bytes(o, layout, type, positions);
+    p.node_bytes = p.theta_bytes + ranks_per_node * (p.replica_bytes + p.engine_bytes) + p.measure_bytes;
     p.available_bytes = available_bytes();
     int64_t slices = p.tokens / o->es.unit_tokens_min;
     slices = slices < 1 ? 1 : slices > p.rows ? p.rows : slices;

@@ -44,7 +44,8 @@ typedef struct sow_root {
     bool is_exact_round, is_spoiled; /* a round that no unit may be given twice in; one was */
     struct sow_sgd_root *sgd;        /* owned; NULL for ES */
     sow_tau tau;
-    sow_items *items; /* owned; NULL until the first evaluation */
+    sow_items *items;     /* owned; NULL until the first evaluation */
+    sow_sequences *fixed; /* owned, [n_probes + 1]; of the base, for held-out rows and probes; NULL: none yet */
     /* Of the generation at work, for its line of metrics. */
     struct {
         double eval_s, update_s;
@@ -98,6 +99,10 @@ SOW_NODISCARD sow_code sow_sgd_load(sow_run *run, const sow_folder *folder, cons
 
 /* metrics.c.  The phases of all ranks that have reported of `step`, as an object; adds their operations to *flops. */
 void sow_root_put_phases(sow_root *root, sow_line *line, int64_t step, double *flops);
+
+/* measures.c.  KL to the base and spectra, if they are due after `step`. */
+SOW_NODISCARD sow_code sow_root_measure_more(sow_root *root, int64_t step);
+void sow_root_measures_fini(sow_root *root);
 
 /* es_root.c.  Mean reward of members' rows, without what was taken off for divergence. */
 double sow_root_raw_reward(const sow_root *root, const sow_tally *tally);

@@ -284,7 +284,7 @@ static void root_fini(sow_root *root)
     SOW_FREE(&root->tallies);
     SOW_FREE(&root->rewards);
     SOW_FREE(&root->units);
-    sow_items_destroy(&root->items);
+    sow_root_measures_fini(root);
 }
 
 static sow_code lead(start *s, sow_run *run)

@@ -247,5 +247,9 @@ SOW_NODISCARD sow_code sow_train_check_name(const sow_conf *conf, const char *ke
 
 /* Whether an evaluation is planned after `step`. */
 bool sow_eval_is_due(int64_t every, int64_t step, int64_t steps);
+bool sow_kl_is_due(const sow_options *options, int64_t step);
+bool sow_spectra_are_due(const sow_options *options, int64_t step);
+/* Bytes that root needs for these two. */
+int64_t sow_measure_bytes(const sow_options *options, const sow_layout *layout, sow_type type, int64_t tokens_per_row);
 
 #endif

@@ -86,4 +86,47 @@ status = json.load(open("moved/status.json"))
 if status["verdict"] != "INVALID" or "step 6: jsonl is missing" not in status["verdict_reasons"]:
     print(status)
 EOF
+
+# KL and spectra: in a run and between its ends the same, nothing of the run changes, and what is missing is told.
+measured=(--set measure.kl_rows=30 --set measure.kl_every=2 --set measure.spectra=true)
+sed -i -e 's/steps: 6/steps: 4/' -e '/jsonl/d' measured.yaml
+status 0 sower_mpi 2 run measured.yaml --out more "${measured[@]}"
+cmp -s whole/ledger.jsonl more/ledger.jsonl || fail "KL and spectra change the ledger"
+status 0 sower_mpi 2 run measured.yaml --out beta "${measured[@]}" --set es.kl_beta=0.01 # whose base is there already
+status 0 sower drift "$sprout" more/final --spectra --kl countdown,eval,mc --rows 30 --set task.form=short
+python "KL and spectra" <<'EOF'
+import json, math
+kl, spectra, drift, beta = [[json.loads(line) for line in open(name)] for name in
+                            ("more/kl.jsonl", "more/spectra.jsonl", "more/drift.jsonl", "beta/kl.jsonl")]
+between = json.load(open("out"))
+keys = ["kl_sampled", "kl_base", "kl_exact", "kl_exact_reverse", "sampled_length", "base_length"]
+if [line["step"] for line in kl] != [2, 4] or [line["step"] for line in spectra] != [4] or len(beta) != 2:
+    print("steps", kl, spectra)
+for line in kl + beta:
+    for item in [line["eval"]] + line["probes"]:
+        if item["rows"] != 30 or any(not math.isfinite(item[key]) for key in keys) or not 0 < item["kl_exact"] < 10:
+            print(line["step"], item)
+for ours, theirs in zip([kl[1]["eval"]] + kl[1]["probes"], between["kl"]):
+    if ours["task"] != theirs["task"] or any(abs(ours[key] - theirs[key]) > 1e-6 for key in keys):
+        print("between the ends", ours, theirs)
+if kl[0]["eval"]["kl_exact"] >= kl[1]["eval"]["kl_exact"]:
+    print("KL does not rise", kl)
+tensors = spectra[0]["tensors"]
+if len(tensors) != 22 or tensors != between["spectra"]["tensors"]:
+    print("spectra", len(tensors))
+for name, s in tensors.items():
+    if abs(s["norm"] - drift[-1]["tensors"][name]["norm"]) > 1e-5 * s["norm"] or s["rank"] != 1 or not 1 < s["stable_rank"] < 96:
+        print(name, s)
+if any(json.load(open(name + "/status.json"))["verdict"] != "VALID" for name in ("more", "beta")):
+    print("not VALID")
+EOF
+status 0 sower drift "$sprout" more/final --table --spectra --kl eval
+grep -q 'stable rank' out || fail "drift --table: $(tail -n 5 out)"
+grep -q '^eval ' out || fail "drift --table: $(tail -n 2 out)"
+status 0 sower drift "$sprout" more/final --table --spectra --tensors
+grep -q '^model.layers.2.mlp.down_proj.weight .* %$' out || fail "drift --table --tensors"
+refused 2 "no task" sower drift "$sprout" more/final --kl evl
+refused 2 "task.file" sower drift "$sprout" more/final --kl jsonl
+status 0 sower plan measured.yaml "${measured[@]}"
+grep -q '"measure_bytes": [1-9]' out || fail "plan: $(cat out)"
 finish

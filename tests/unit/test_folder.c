@@ -87,11 +87,15 @@ static void test_lines_when_metrics_are_behind_then_the_others_are_cut_to_them(v
     check_text("items.jsonl", "{\"step\": 0}\n");
 }
 
+static const char *kl_lines; /* NULL: no such file */
+
 static void judge(const sow_options *options, const char *metrics, const char *verdict, const char *reason)
 {
     sow_status status = {0};
     sow_folder *folder = open_folder();
     write_text("metrics.jsonl", metrics);
+    if (kl_lines != NULL)
+        write_text("kl.jsonl", kl_lines);
     CHECK_OK(sow_folder_judge(folder, options, &status));
     assert_string_equal(status.verdict, verdict);
     if (strstr(status.verdict_reasons, reason) == NULL)
@@ -124,6 +128,19 @@ static void test_judge_when_a_planned_measure_is_missing_then_invalid_with_its_s
           "INVALID", "step 2: calc is missing");
     judge(&o, PROBE_0 "{\"step\": 1, \"norm\": null, \"probes\": [null]}\n" PROBE_2, "INVALID",
           "step 1: norm is missing");
+    o.measure.kl_rows = 5;
+    o.measure.kl_every = 1;
+    judge(&o, PROBE_0 STEP_1 PROBE_2, "INVALID", "step 1: kl.jsonl is missing; step 2: kl.jsonl is missing");
+    kl_lines = "{\"step\": 1, \"probes\": []}\n";
+    judge(&o, PROBE_0 STEP_1 PROBE_2, "INVALID", "step 2: kl.jsonl is missing");
+    o.measure.kl_every = 0; /* the run went on: its first end is no planned step any more */
+    kl_lines = "{\"step\": 1, \"probes\": []}\n{\"step\": 2, \"probes\": []}\n";
+    judge(&o, PROBE_0 STEP_1 PROBE_2, "VALID", "");
+    kl_lines = "{\"step\": 1, \"probes\": []}\n{\"step\": 2}\n";
+    judge(&o, PROBE_0 STEP_1 PROBE_2, "INVALID", "step 2: kl.jsonl is missing");
+    o.measure.spectra = true;
+    judge(&o, PROBE_0 STEP_1 PROBE_2, "INVALID", "step 2: spectra.jsonl is missing");
+    kl_lines = NULL;
 }
 
 int main(void)
