@@ -33,6 +33,9 @@ SOW_NODISCARD sow_code sow_replay_open(const sow_replay_args *args, sow_replay *
 /* Not collective. */
 void sow_replay_close(sow_replay **replay);
 
+/* Not collective.  Whether the ledger rebuilds weights; else (grpo, sft) they are in checkpoints only. */
+bool sow_replay_rebuilds(const sow_replay *replay);
+
 /* Not collective.  Generations of the ledger, members of each, and the generation that theta is at now. */
 int64_t sow_replay_n(const sow_replay *replay);
 int64_t sow_replay_population(const sow_replay *replay);

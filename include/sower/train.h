@@ -32,4 +32,19 @@ SOW_NODISCARD sow_code sow_train_threads(sow_world *world, int64_t asked, int64_
  * root's error text says why. */
 SOW_NODISCARD sow_code sow_train_run(const sow_train_args *args);
 
+/* Checks a run of a method with gradients, whose ledger cannot rebuild the weights.  The run is not touched. */
+typedef struct sow_train_check {
+    int64_t first;    /* steps from this one on are run again, from the checkpoint (or base) before it */
+    int64_t n;        /* so many of them after that checkpoint, at most to the ledger's end */
+    int64_t steps;    /* out, root: lines of the ledger */
+    int64_t from;     /* out, root: the checkpoint they began at */
+    int64_t n_redone; /* out, root */
+    int64_t n_files;  /* out, root: checkpoints and final models whose digests were compared */
+} sow_train_check;
+
+/* Collective.  Chain and header of the ledger, every checkpoint's weights and moments and the final weights against its
+ * digests, and steps run again: losses, digests of weights and moments, bit for bit.  SOW_EBITS naming the step that
+ * differs. */
+SOW_NODISCARD sow_code sow_train_verify(const sow_train_args *args, sow_train_check *check);
+
 #endif

@@ -20,6 +20,12 @@ static const sow_flag flags[] = {
 static sow_code rebuild(sow_replay *replay, int64_t step)
 {
     SOW_TRY(sow_replay_jump(replay, step));
+    if (!sow_replay_rebuilds(replay) && sow_replay_generation(replay) < step)
+        return SOW_FAIL(
+            SOW_EARG,
+            "--step: %lld has no checkpoint (the ledger of grpo and sft cannot rebuild weights), expected a "
+            "step of checkpoints/; the one before it is %lld",
+            (long long)step, (long long)sow_replay_generation(replay));
     while (sow_replay_generation(replay) < step) {
         SOW_TRY(sow_replay_step(replay));
         sow_log_progress(30, "generation %lld/%lld", (long long)sow_replay_generation(replay), (long long)step);

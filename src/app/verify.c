@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sower verify: checks all of an ES run.
+/* sower verify: checks all of a run.
  *
  *     ledger     chain, header, whole lines; as many as status.json says
  *     weights    every iterate rebuilt from the base, its digest compared; checkpoints and final/ beside them
  *     members    K (generation, member) pairs evaluated again from scratch, fitnesses compared bit for bit
+ *
+ * The ledger of a run with gradients (grpo, sft) cannot rebuild weights: there every checkpoint's weights and moments are
+ * compared with it, and K steps are run again from the checkpoint before them.
  *
  * The chain is a checksum: who changes a fitness can make chain and digests anew.  Only evaluating finds that out. */
 #include "app_impl.h"
@@ -14,17 +17,20 @@
 #include "sower/log.h"
 #include "sower/philox.h"
 #include "sower/replay.h"
+#include "sower/train.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEFAULT_MEMBERS = 8 };
+enum { DEFAULT_MEMBERS = 8, DEFAULT_STEPS = 2 };
 
-static const char *members_text, *generations_text;
+static const char *members_text, *generations_text, *steps_text;
 
 static const sow_flag flags[] = {
     {"members", 'm', "K", "members to evaluate again, drawn by run.seed, or all (8)", &members_text, NULL},
     {"generations", 'g', "A-B", "generations whose members are drawn; all by default", &generations_text, NULL},
+    {"steps", 's', "K", "grpo, sft: steps to run again (2), from the checkpoint before --generations", &steps_text,
+     NULL},
     {0},
 };
 
@@ -36,8 +42,10 @@ typedef struct verification {
     int64_t members, first, last; /* what is asked for */
     int64_t n_checked;            /* members */
     sow_random random;
-    int64_t seen, chosen; /* of the pairs in first .. last */
-    int32_t *picked;      /* owned, [population] */
+    bool has_gradients;
+    sow_train_check check; /* of a run with gradients */
+    int64_t seen, chosen;  /* of the pairs in first .. last */
+    int32_t *picked;       /* owned, [population] */
 } verification;
 
 static bool is_root(const verification *v)
@@ -68,6 +76,8 @@ static sow_code read_flags(verification *v)
 {
     v->members = DEFAULT_MEMBERS;
     SOW_TRY(read_range(v));
+    v->check.n = DEFAULT_STEPS;
+    SOW_TRY(sow_args_int("steps", steps_text, 0, INT32_MAX, &v->check.n));
     if (members_text == NULL || strcmp(members_text, "all") != 0)
         return sow_args_int("members", members_text, 0, INT32_MAX, &v->members);
     v->members = INT64_MAX;
@@ -161,21 +171,32 @@ static sow_code verify(verification *v, const sow_conf *conf)
 /* The generation that a message names: all that tell of a wrong one say "generation G: "; -1: none is named. */
 static int64_t named_generation(const char *text)
 {
-    static const char word[] = "generation ";
-    const char *at = strstr(text, word);
-    char *end = NULL;
-    if (at == NULL)
-        return -1;
-    long long generation = strtoll(at + strlen(word), &end, 10);
-    return *end == ':' ? generation : -1;
+    static const char *const words[] = {"generation ", "step "};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        const char *at = strstr(text, words[i]);
+        char *end = NULL;
+        if (at == NULL)
+            continue;
+        long long generation = strtoll(at + strlen(words[i]), &end, 10);
+        if (*end == ':')
+            return generation;
+    }
+    return -1;
 }
 
 /* Root. */
 static sow_code report(const verification *v, sow_code verdict, const char *reason)
 {
-    int64_t n = v->replay == NULL ? 0 : sow_replay_n(v->replay);
+    int64_t n = v->has_gradients ? v->check.steps : v->replay == NULL ? 0 : sow_replay_n(v->replay);
     int64_t wrong = verdict == SOW_OK ? -1 : named_generation(reason);
     sow_line *line = NULL;
+    if (!v->app->is_json && v->has_gradients)
+        return verdict != SOW_OK
+                   ? SOW_OK
+                   : sow_app_say("%s: good: %lld steps, %lld files have the ledger's digests, %lld steps from %lld on "
+                                 "run again\n",
+                                 v->path, (long long)n, (long long)v->check.n_files, (long long)v->check.n_redone,
+                                 (long long)v->check.from + 1);
     if (!v->app->is_json)
         return verdict != SOW_OK ? SOW_OK
                                  : sow_app_say("%s: good: %lld generations rebuilt, %lld members evaluated again\n",
@@ -183,8 +204,14 @@ static sow_code report(const verification *v, sow_code verdict, const char *reas
     SOW_TRY(sow_line_create(&line));
     sow_line_begin_object(line, NULL);
     sow_line_bool(line, "ok", verdict == SOW_OK);
-    sow_line_int(line, "generations", v->replay == NULL ? 0 : sow_replay_generation(v->replay));
-    sow_line_int(line, "members", v->n_checked);
+    if (v->has_gradients) {
+        sow_line_int(line, "steps", n);
+        sow_line_int(line, "files", v->check.n_files);
+        sow_line_int(line, "redone", v->check.n_redone);
+    } else {
+        sow_line_int(line, "generations", v->replay == NULL ? 0 : sow_replay_generation(v->replay));
+        sow_line_int(line, "members", v->n_checked);
+    }
     if (wrong >= 0)
         sow_line_int(line, "first_wrong", wrong);
     else
@@ -207,7 +234,12 @@ static sow_code run(sow_app *app)
         rc = sow_app_run_conf(app, v.path, file, &conf);
     SOW_TRY_OR(rc, sow_world_agree(app->world, rc));
     is_read = true;
-    rc = verify(&v, conf);
+    v.has_gradients = is_root(&v) && strcmp(sow_conf_options(conf)->method, "es") != 0;
+    SOW_TRY_OR(rc, sow_world_bcast(app->world, &v.has_gradients, sizeof v.has_gradients));
+    v.check.first = v.first;
+    rc = v.has_gradients
+             ? sow_train_verify(&(sow_train_args){.world = app->world, .conf = conf, .folder = v.path}, &v.check)
+             : verify(&v, conf);
     (void)snprintf(reason, sizeof reason, "%s", sow_error_text());
 done:
     if (is_read && is_root(&v)) {
@@ -224,9 +256,10 @@ done:
 const sow_command sow_command_verify = {
     .name = "verify",
     .doc = "checks all of a run: chain, rebuilt weights, members evaluated again",
-    .usage = "RUN [--members K|all] [--generations A-B]",
+    .usage = "RUN [--members K|all] [--generations A-B] [--steps K]",
     .examples = "  sower verify runs/first\n"
                 "  mpirun -n 4 sower verify runs/first --members all\n"
+                "  mpirun -n 4 sower verify runs/grpo --steps 5 --generations 51\n"
                 "  sower verify runs/first --members 30 --generations 90-100 --set model.path=/where/the/base/is/now\n",
     .is_parallel = true,
     .has_sets = true,

@@ -198,9 +198,8 @@ sow_code sow_run_header(const sow_run *run, sow_hash *base_digest, char **out)
     return sow_ledger_header(run->options, &facts, out);
 }
 
-/* A checkpoint's weights (and moments) into memory, if they are those of the ledger. */
-static sow_code load_step(sow_run *run, const sow_folder *folder, const sow_ledger *ledger, const char *path,
-                          int64_t step)
+sow_code sow_run_load_step(sow_run *run, const sow_folder *folder, const sow_ledger *ledger, const char *path,
+                           int64_t step)
 {
     int64_t index = run->method->index(run, step);
     SOW_TRY(sow_model_load_theta(path, run->layout, sow_theta_buffer(run->theta, index)));
@@ -219,7 +218,7 @@ sow_code sow_run_load_checkpoint(sow_run *run, const sow_folder *folder, const s
         SOW_TRY(sow_folder_find_checkpoint(folder, step - 1, path, &step));
         if (step <= 0)
             return SOW_OK;
-        sow_code rc = load_step(run, folder, ledger, path, step);
+        sow_code rc = sow_run_load_step(run, folder, ledger, path, step);
         if (rc == SOW_OK) {
             *loaded = step;
             return SOW_OK;

@@ -59,9 +59,9 @@ static sow_code read_run(sow_replay *r, const sow_replay_args *args)
     o->run.fault[0] = '\0';
     SOW_TRY(read_ledger(r, args->folder));
     SOW_TRY(sow_run_read(&r->run, args->conf, &r->model));
-    if (o->es.population != r->population)
+    if (sow_ledger_n_values(o) != r->population)
         return SOW_FAIL(SOW_EBITS, "%s:1: population: %lld is not what the configuration says, expected %lld", r->path,
-                        (long long)r->population, (long long)o->es.population);
+                        (long long)r->population, (long long)sow_ledger_n_values(o));
     return SOW_OK;
 }
 
@@ -138,6 +138,11 @@ void sow_replay_close(sow_replay **replay)
     sow_ledger_destroy(&r->ledger);
     sow_model_close(&r->model);
     SOW_FREE(replay);
+}
+
+bool sow_replay_rebuilds(const sow_replay *r)
+{
+    return r->run.sgd == NULL;
 }
 
 int64_t sow_replay_n(const sow_replay *r)
@@ -327,6 +332,6 @@ done:
 sow_code sow_replay_save(sow_replay *r, const char *folder, sow_type type)
 {
     const sow_run *run = &r->run;
-    return sow_model_save(folder, run->layout, sow_theta_buffer(run->theta, r->generation), type, run->blocks.tokenizer,
-                          run->blocks.tokenizer_bytes, run->chat_template);
+    return sow_model_save(folder, run->layout, sow_theta_buffer(run->theta, run->method->index(run, r->generation)),
+                          type, run->blocks.tokenizer, run->blocks.tokenizer_bytes, run->chat_template);
 }

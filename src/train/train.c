@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The start of a run: root reads and checks, everyone receives, and nobody goes on before all can. */
+#include "sower/train.h"
+
 #include "sgd_impl.h"
 
 #include "sower/alloc.h"
@@ -9,7 +11,6 @@
 #include "sower/log.h"
 #include "sower/model.h"
 #include "sower/plan.h"
-#include "sower/train.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,7 @@
 
 /* What only root has while a run starts. */
 typedef struct start {
+    sow_train_check *check; /* NULL: this is a run */
     const sow_train_args *args;
     sow_model *model;          /* owned */
     sow_ledger *ledger;        /* owned; of the run to resume, or NULL */
@@ -91,6 +93,63 @@ static sow_code read_run(start *s, sow_run *run)
     return SOW_OK;
 }
 
+/* Root: the weights of a model's folder against the ledger's last digest. */
+static sow_code check_final(start *s, sow_run *run)
+{
+    char path[SOW_TEXT];
+    sow_model *model = NULL;
+    int64_t n = s->ledger->n, index = run->method->index(run, n);
+    sow_code rc = SOW_OK;
+    SOW_TRY(sow_folder_file(s->folder, "final", path));
+    if (n == 0 || !sow_file_is_folder(path))
+        return SOW_OK;
+    SOW_TRY_OR(rc, sow_model_open(path, &model));
+    if (sow_model_layout(model)->n_elements != run->layout->n_elements) {
+        rc = SOW_FAIL(SOW_EBITS, "step %lld: %s has another shape than the base", (long long)n, path);
+        goto done;
+    }
+    SOW_TRY_OR(rc, sow_model_load(model, sow_theta_buffer(run->theta, index)));
+    sow_theta_loaded(run->theta, index);
+    if (!sow_hash_equal(sow_theta_digest(run->theta, index), s->ledger->digests[n - 1]))
+        rc = SOW_FAIL(SOW_EBITS, "step %lld: %s does not have the digest of the ledger", (long long)n, path);
+    s->check->n_files++;
+done:
+    sow_model_close(&model);
+    return rc;
+}
+
+/* Root: everything that a run has left against its ledger, and where steps are to be run again. */
+static sow_code check_files(start *s, sow_run *run)
+{
+    char path[SOW_TEXT];
+    sow_status status;
+    int64_t n = s->ledger == NULL ? 0 : s->ledger->n, step = n + 1;
+    if (s->ledger == NULL || s->ledger->has_torn_end)
+        return SOW_FAIL(SOW_EBITS, "step %lld: the ledger is cut short", (long long)n + 1);
+    SOW_TRY(sow_folder_read_status(s->args->folder, &status));
+    if (n < status.step || (status.state == SOW_STATE_DONE && n != status.steps))
+        return SOW_FAIL(SOW_EBITS, "step %lld: is missing, the ledger ends before it; status.json says %lld",
+                        (long long)n + 1, (long long)status.step);
+    s->check->steps = n;
+    SOW_TRY(check_final(s, run));
+    for (;;) {
+        SOW_TRY(sow_folder_find_checkpoint(s->folder, step - 1, path, &step));
+        if (step <= 0)
+            break;
+        if (sow_run_load_step(run, s->folder, s->ledger, path, step) != SOW_OK)
+            return SOW_FAIL(SOW_EBITS, "step %lld: %s: %s", (long long)step, path, sow_error_text());
+        s->check->n_files++;
+    }
+    memcpy(sow_theta_buffer(run->theta, 0), sow_theta_base(run->theta),
+           (size_t)run->layout->n_elements * sizeof(float));
+    sow_theta_loaded(run->theta, 0);
+    for (int which = 0; which < 2; which++)
+        memset(sow_optimizer_moment(run->sgd->optimizer, which, 0), 0, (size_t)run->layout->n_elements * sizeof(float));
+    sow_optimizer_loaded(run->sgd->optimizer, 0);
+    s->is_over = false;
+    return SOW_OK;
+}
+
 /* Collective.  What root has read of a checkpoint, to the other nodes. */
 static sow_code share_loaded(const start *s, sow_run *run)
 {
@@ -116,8 +175,11 @@ static sow_code find_beginning(start *s, sow_run *run)
         rc = sow_run_header(run, &s->base_digest, &s->header);
         if (rc == SOW_OK && s->args->is_resume)
             rc = read_run(s, run);
+        if (rc == SOW_OK && s->check != NULL)
+            rc = check_files(s, run);
+        int64_t most = s->ledger == NULL ? 0 : s->check != NULL ? s->check->first - 1 : s->ledger->n;
         if (rc == SOW_OK && s->ledger != NULL && !s->is_over)
-            rc = sow_run_load_checkpoint(run, s->folder, s->ledger, s->ledger->n, &s->loaded);
+            rc = sow_run_load_checkpoint(run, s->folder, s->ledger, most, &s->loaded);
     }
     SOW_TRY(sow_world_agree(world, rc));
     SOW_TRY(sow_world_bcast(world, &s->loaded, sizeof s->loaded));
@@ -231,6 +293,11 @@ static sow_code begin(start *s, sow_run *run)
     sow_code rc = SOW_ALLOC(&run->options, 1);
     if (rc == SOW_OK && is_root) {
         *run->options = *sow_conf_options(s->args->conf);
+        if (s->check != NULL) { /* what only looks at a run touches no bits */
+            run->options->n_probes = 0;
+            run->options->run.eval_rows = 0;
+            run->options->run.fault[0] = '\0';
+        }
         if (!s->args->is_resume && sow_file_exists(s->args->folder))
             rc = SOW_FAIL(SOW_ECONF,
                           "%s: exists already, expected a new folder (--out NAME), or --resume to go on with it",
@@ -246,7 +313,7 @@ static sow_code begin(start *s, sow_run *run)
     if (s->is_over)
         return SOW_OK;
     SOW_TRY(compare_nodes(s, run));
-    SOW_TRY(sow_world_agree(world, is_root ? open_folder(s, run) : SOW_OK));
+    SOW_TRY(sow_world_agree(world, is_root && s->check == NULL ? open_folder(s, run) : SOW_OK));
     return sow_world_seal(world);
 }
 
@@ -311,16 +378,37 @@ static sow_code lead(start *s, sow_run *run)
     return rc == SOW_OK ? SOW_OK : SOW_FAIL(rc, "%s", why);
 }
 
-sow_code sow_train_run(const sow_train_args *args)
+/* Root: steps after the checkpoint, compared with the ledger. */
+static sow_code lead_again(start *s, sow_run *run)
 {
-    start s = {.args = args, .measured = -1};
+    sow_root root = {0};
+    char why[FAIL_TEXT];
+    sow_train_check *check = s->check;
+    sow_code rc = make_root(s, run, &root);
+    check->from = s->loaded;
+    sow_root_install_tick(&root);
+    for (int64_t i = 1; rc == SOW_OK && i <= check->n && s->loaded + i <= s->ledger->n; i++) {
+        root.now.traffic = sow_world_traffic(run->world);
+        rc = run->method->redo(&root, s->ledger, s->loaded + i);
+        check->n_redone += rc == SOW_OK;
+    }
+    (void)snprintf(why, sizeof why, "%s", sow_error_text());
+    sow_phase_install_tick(NULL, NULL);
+    sow_root_stop(&root, rc);
+    root_fini(&root);
+    return rc == SOW_OK ? SOW_OK : SOW_FAIL(rc, "%s", why);
+}
+
+static sow_code run_all(const sow_train_args *args, sow_train_check *check)
+{
+    start s = {.args = args, .measured = -1, .check = check};
     sow_run run = {.world = args->world};
     bool is_root = sow_world_rank(args->world) == 0;
     sow_code rc = begin(&s, &run);
     if (rc == SOW_OK && s.is_over && is_root)
         sow_log(SOW_LOG_INFO, "%s: is done already", args->folder);
     if (rc == SOW_OK && !s.is_over)
-        rc = is_root ? lead(&s, &run) : sow_run_work(&run);
+        rc = !is_root ? sow_run_work(&run) : check != NULL ? lead_again(&s, &run) : lead(&s, &run);
     sow_model_close(&s.model);
     sow_ledger_destroy(&s.ledger);
     sow_ledger_close(&s.writer);
@@ -328,4 +416,16 @@ sow_code sow_train_run(const sow_train_args *args)
     SOW_FREE(&s.header);
     sow_run_fini(&run);
     return rc;
+}
+
+sow_code sow_train_run(const sow_train_args *args)
+{
+    return run_all(args, NULL);
+}
+
+sow_code sow_train_verify(const sow_train_args *args, sow_train_check *check)
+{
+    sow_train_args again = *args;
+    again.is_resume = true; /* its folder is read */
+    return run_all(&again, check);
 }

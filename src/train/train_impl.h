@@ -206,6 +206,9 @@ SOW_NODISCARD sow_code sow_run_header(const sow_run *run, sow_hash *base_digest,
 /* Root: the newest checkpoint up to max_step that agrees with the ledger, into theta and moments; *loaded its step,
  * untouched if there is none. */
 struct sow_folder;
+/* Root: a checkpoint's weights (and moments) into memory, if they are those of the ledger; else SOW_EBITS. */
+SOW_NODISCARD sow_code sow_run_load_step(sow_run *run, const struct sow_folder *folder, const struct sow_ledger *ledger,
+                                         const char *path, int64_t step);
 SOW_NODISCARD sow_code sow_run_load_checkpoint(sow_run *run, const struct sow_folder *folder,
                                                const struct sow_ledger *ledger, int64_t max_step, int64_t *loaded);
 
