@@ -44,8 +44,8 @@ SOW_NODISCARD sow_code sow_evaluator_add(sow_evaluator *evaluator, sow_task *tas
  * longest max_new of them.  They are answered by tokens, not by choices. */
 SOW_NODISCARD sow_code sow_evaluator_mix(sow_evaluator *evaluator, int first, int64_t n, int *job);
 /* Added to a job's number: not its answers but how likely its right ones are.  A row's reward is the sum of the
- * log-probabilities of the task's own solution and the end token (a choice: its tail) behind the prompt, at least
- * -2^20; it is correct if every one of these tokens is the likeliest; parts[0] counts the rows that have a solution
+ * log-probabilities of the task's own solution and the end token (a choice: its tail; a row of tokens: what stands
+ * there) behind the prompt, at least -2^20; it is correct if every one of these tokens is the likeliest; parts[0] counts the rows that have a solution
  * (the others give nothing). */
 enum { SOW_JOB_LIKELIHOOD = 1 << 16 };
 sow_task *sow_evaluator_task(sow_evaluator *evaluator, int job);
@@ -72,6 +72,9 @@ SOW_NODISCARD sow_code sow_evaluator_prompt_tokens(sow_evaluator *evaluator, int
 
 /* Appends the ids of a row's prompt, as sow_evaluator_run feeds them. */
 SOW_NODISCARD sow_code sow_evaluator_prompt(sow_evaluator *evaluator, int job, int64_t row, sow_ids *out);
+/* If a row is tokens, appends them (the first *n_prompt are its prompt); SOW_EFORMAT for one outside the vocabulary. */
+SOW_NODISCARD sow_code sow_evaluator_row_ids(const sow_evaluator *evaluator, int job, int64_t row, sow_ids *out,
+                                             int64_t *n_prompt, bool *has);
 /* Grades one completion of a row. */
 SOW_NODISCARD sow_code sow_evaluator_grade(sow_evaluator *evaluator, int job, int64_t row,
                                            const sow_completion *completion, sow_grade *out);
@@ -103,8 +106,9 @@ typedef struct sow_answer {
 typedef sow_code (*sow_answer_each)(void *context, const sow_answer *answer);
 
 /* Answers and grades rows[0..n-1] of a job with the weights that are held: greedily, or by the choice whose tokens are
- * likeliest if the task has choices (new_tokens then counts those of all choices).  each may be NULL; it is not called
- * for likelihoods. */
+ * likeliest if the task has choices (new_tokens then counts those of all choices); rows of a task that is not all text
+ * are right if each of their tokens behind the prompt is the likeliest.  each may be NULL; it is not called for those
+ * and for likelihoods. */
 SOW_NODISCARD sow_code sow_evaluator_run(sow_evaluator *evaluator, int job, const int64_t *rows, int64_t n,
                                          sow_answer_each each, void *context, sow_tally *out);
 

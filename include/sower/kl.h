@@ -58,8 +58,8 @@ typedef struct sow_kl {
 struct sow_line;
 void sow_kl_put(struct sow_line *line, const char *key, const char *task, const sow_kl *kl);
 
-/* Measures all three.  fixed: the base's continuations; if it is empty it is filled, else it is taken as it is (prompts:
- * the same as then). */
+/* Measures all three.  fixed: the base's continuations; if it is empty it is filled, else it is taken as it is
+ * (prompts: the same as then). */
 SOW_NODISCARD sow_code sow_kl_measure(const sow_kl_args *args, sow_sequences *fixed, sow_kl *out);
 
 #endif

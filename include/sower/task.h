@@ -103,6 +103,8 @@ SOW_NODISCARD sow_code sow_task_key(sow_task *task, int64_t row, sow_words *out)
  * borrowed until the task is closed.  Else it is text: sow_task_prompt and sow_task_solve. */
 SOW_NODISCARD sow_code sow_task_ids(const sow_task *task, int64_t row, const int32_t **ids, int64_t *n,
                                     int64_t *n_prompt, bool *has);
+/* Whether all rows in use are texts, so that they can be asked. */
+bool sow_task_is_text(const sow_task *task);
 /* Whether its rows are answered by choosing, and a row's choices (what is in *out is replaced). */
 bool sow_task_has_choices(const sow_task *task);
 SOW_NODISCARD sow_code sow_task_choices(sow_task *task, int64_t row, sow_choices *out);

@@ -275,6 +275,16 @@ sow_code sow_task_ids(const sow_task *task, int64_t row, const int32_t **ids, in
     return SOW_OK;
 }
 
+bool sow_task_is_text(const sow_task *task)
+{
+    int64_t row = 0;
+    if (task->kind->ids == NULL)
+        return true;
+    while (row < task->rows && !is_tokens(task, row))
+        row++;
+    return row == task->rows;
+}
+
 bool sow_task_has_choices(const sow_task *task)
 {
     return task->kind->choices != NULL;

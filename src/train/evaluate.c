@@ -59,7 +59,9 @@ void sow_evaluator_destroy(sow_evaluator **evaluator)
 sow_code sow_evaluator_add(sow_evaluator *e, sow_task *task, int64_t max_new, int *number)
 {
     SOW_ASSERT(e->n_jobs < SOW_MAX_JOBS);
-    e->jobs[e->n_jobs] = (sow_job){.task = task, .max_new = max_new > 0 ? max_new : sow_task_max_new(task)};
+    e->jobs[e->n_jobs] = (sow_job){.task = task,
+                                   .max_new = max_new > 0 ? max_new : sow_task_max_new(task),
+                                   .is_text = sow_task_is_text(task)};
     *number = e->n_jobs++;
     return SOW_OK;
 }
@@ -136,12 +138,35 @@ sow_code sow_evaluator_weights(sow_evaluator *e, int64_t key, const float *theta
     return SOW_OK;
 }
 
-/* Appends the ids of a row's prompt: template, then chat format, then the tokenizer with what its post-processor adds.
- * */
-sow_code sow_evaluator_encode(sow_evaluator *e, const sow_job *j, int64_t row)
+sow_code sow_evaluator_row_ids(const sow_evaluator *e, int number, int64_t row, sow_ids *out, int64_t *n_prompt,
+                               bool *has)
+{
+    const sow_task *task = job_of(e, number)->task;
+    const int32_t *ids = NULL;
+    int64_t n = 0, vocab = e->args.layout->shape.vocab_size;
+    SOW_TRY(sow_task_ids(task, row, &ids, &n, n_prompt, has));
+    for (int64_t i = 0; *has && i < n; i++) {
+        if (ids[i] >= vocab)
+            return SOW_FAIL(SOW_EFORMAT, "task %s, row %lld: token %d is outside the model's vocabulary of %lld",
+                            sow_task_kind_of(task)->name, (long long)row, (int)ids[i], (long long)vocab);
+        SOW_TRY(sow_ids_add(out, ids[i]));
+    }
+    return SOW_OK;
+}
+
+/* A row of tokens: its prompt; *has false: it is text. */
+static sow_code encode_tokens(sow_evaluator *e, const sow_job *j, int64_t row, bool *has)
+{
+    int64_t before = e->ids.n, n_prompt = 0;
+    SOW_TRY(sow_evaluator_row_ids(e, (int)(j - e->jobs), row, &e->ids, &n_prompt, has));
+    if (*has)
+        e->ids.n = before + n_prompt;
+    return SOW_OK;
+}
+
+static sow_code encode_text(sow_evaluator *e, const sow_job *j, int64_t row)
 {
     const sow_words *text = &e->text;
-    int64_t before = e->ids.n;
     sow_words_clear(&e->text);
     SOW_TRY(sow_task_prompt(j->task, row, &e->text));
     if (e->args.chat != NULL) {
@@ -149,7 +174,18 @@ sow_code sow_evaluator_encode(sow_evaluator *e, const sow_job *j, int64_t row)
         SOW_TRY(sow_chat_wrap(e->args.chat, NULL, e->text.text, e->text.bytes, &e->wrapped));
         text = &e->wrapped;
     }
-    SOW_TRY(sow_tokenizer_encode(e->tokenizer, text->text, text->bytes, true, &e->ids));
+    return sow_tokenizer_encode(e->tokenizer, text->text, text->bytes, true, &e->ids);
+}
+
+/* Appends the ids of a row's prompt: template, then chat format, then the tokenizer with what its post-processor adds.
+ * */
+sow_code sow_evaluator_encode(sow_evaluator *e, const sow_job *j, int64_t row)
+{
+    int64_t before = e->ids.n;
+    bool has = false;
+    SOW_TRY(encode_tokens(e, j, row, &has));
+    if (!has)
+        SOW_TRY(encode_text(e, j, row));
     int64_t n = e->ids.n - before, room = e->args.layout->shape.max_positions;
     if (n < 1 || n >= room)
         return SOW_FAIL(SOW_EFORMAT, "task %s, row %lld: the prompt has %lld tokens, expected 1 to %lld",
@@ -301,7 +337,9 @@ sow_code sow_evaluator_run(sow_evaluator *e, int number, const int64_t *rows, in
     const sow_job *j = job_of(e, number);
     sow_tally tally = {0};
     if ((number & SOW_JOB_LIKELIHOOD) != 0)
-        SOW_TRY(sow_evaluator_likelihood(e, j, rows, n, &tally));
+        SOW_TRY(sow_evaluator_likelihood(e, j, rows, n, false, &tally));
+    else if (j->task != NULL && !j->is_text)
+        SOW_TRY(sow_evaluator_likelihood(e, j, rows, n, true, &tally));
     else if (j->task != NULL && sow_task_has_choices(j->task))
         SOW_TRY(sow_evaluator_choose(e, j, rows, n, each, context, &tally));
     else

@@ -10,6 +10,7 @@ typedef struct sow_job {
     sow_task *task;         /* owned; NULL: a mix of jobs */
     int mix_first, n_mixed; /* of a mix */
     int64_t max_new;
+    bool is_text; /* rows can be asked; else they are judged by their tokens */
 } sow_job;
 
 /* A text that is scored behind a row's prompt. */
@@ -62,8 +63,9 @@ SOW_NODISCARD sow_code sow_evaluator_tell(sow_evaluator *e, const sow_job *job, 
 /* evaluate_score.c: rows answered by choosing; and rows whose right answer is looked up. */
 SOW_NODISCARD sow_code sow_evaluator_choose(sow_evaluator *e, const sow_job *job, const int64_t *rows, int64_t n,
                                             sow_answer_each each, void *context, sow_tally *out);
+/* is_answer: a row's reward is 1 if every token of its right answer is the likeliest, else 0. */
 SOW_NODISCARD sow_code sow_evaluator_likelihood(sow_evaluator *e, const sow_job *job, const int64_t *rows, int64_t n,
-                                                sow_tally *out);
+                                                bool is_answer, sow_tally *out);
 void sow_evaluator_score_fini(sow_evaluator *e);
 
 /* evaluate_kl.c: k3 of the n answers just generated with their log-probabilities. */

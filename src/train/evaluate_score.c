@@ -13,6 +13,13 @@
 
 static const double lowest_logprob = -0x1p20; /* what a tally can hold of a row */
 
+static sow_code keep_candidate(sow_evaluator *e, const sow_candidate *c)
+{
+    SOW_TRY(SOW_GROW(&e->candidates, &e->candidates_capacity, e->n_candidates));
+    e->candidates[e->n_candidates++] = *c;
+    return SOW_OK;
+}
+
 /* Makes `text` a candidate behind the prompt that is ids[prompt .. prompt + n - 1]; end -1: no end token. */
 static sow_code add_candidate(sow_evaluator *e, int64_t row, int64_t prompt, int64_t n, const char *text, size_t bytes,
                               size_t tail_bytes, int32_t end)
@@ -26,9 +33,7 @@ static sow_code add_candidate(sow_evaluator *e, int64_t row, int64_t prompt, int
     if (end >= 0)
         SOW_TRY(sow_ids_add(&e->ids, end));
     c.n = e->ids.n - c.first;
-    SOW_TRY(SOW_GROW(&e->candidates, &e->candidates_capacity, e->n_candidates));
-    e->candidates[e->n_candidates++] = c;
-    return SOW_OK;
+    return keep_candidate(e, &c);
 }
 
 /* Whether the engine can score the newest candidate: it has tokens of its own, and the last one is not fed. */
@@ -156,23 +161,37 @@ static sow_code add_solution(sow_evaluator *e, const sow_job *job, int64_t i, in
         end = -1;
     }
     SOW_TRY(sow_evaluator_encode(e, job, row));
-    SOW_TRY(add_candidate(e, i, prompt, e->ids.n - prompt, e->solution.text, e->solution.bytes, 0, end));
-    if (!fits(e))
+    return add_candidate(e, i, prompt, e->ids.n - prompt, e->solution.text, e->solution.bytes, 0, end);
+}
+
+/* The candidate of row number i: of texts, or of tokens. */
+static sow_code add_right(sow_evaluator *e, const sow_job *job, int64_t i, int64_t row)
+{
+    int64_t before = e->n_candidates;
+    sow_candidate c = {.row = i, .first = e->ids.n};
+    bool has = false;
+    SOW_TRY(sow_evaluator_row_ids(e, (int)(job - e->jobs), row, &e->ids, &c.n_context, &has));
+    c.n = e->ids.n - c.first;
+    SOW_TRY(has ? keep_candidate(e, &c) : add_solution(e, job, i, row));
+    if (e->n_candidates > before && !fits(e))
         e->n_candidates--;
     return SOW_OK;
 }
 
-sow_code sow_evaluator_likelihood(sow_evaluator *e, const sow_job *job, const int64_t *rows, int64_t n, sow_tally *out)
+sow_code sow_evaluator_likelihood(sow_evaluator *e, const sow_job *job, const int64_t *rows, int64_t n, bool is_answer,
+                                  sow_tally *out)
 {
     begin(e);
     for (int64_t i = 0; i < n; i++)
-        SOW_TRY(add_solution(e, job, i, rows[i]));
+        SOW_TRY(add_right(e, job, i, rows[i]));
     SOW_TRY(score(e));
     for (int64_t i = 0; i < e->n_candidates; i++) {
         const sow_candidate *c = &e->candidates[i];
         sow_grade grade = {.parts = {1}};
         double sum = sum_of(e, i, &grade.is_correct);
         grade.reward = sum > lowest_logprob ? sum : lowest_logprob;
+        if (is_answer)
+            grade.reward = grade.is_correct ? 1 : 0;
         SOW_TRY(sow_evaluator_count(job, rows[c->row], c->row, &grade, out));
         out->prompt_tokens += c->n_context;
         out->new_tokens += c->n - c->n_context;

@@ -21,14 +21,15 @@ struct sow_items {
     item_set *sets; /* owned */
 };
 
-/* Of the prompts of all rows: a chain, each link the hash of the one before and a prompt. */
+/* Of all rows: a chain, each link the hash of the one before and a prompt (of a row of tokens: its key). */
 static sow_code digest_rows(sow_task *task, char out[SOW_HASH_HEX])
 {
     sow_words prompt = {0};
+    bool is_text = sow_task_is_text(task);
     sow_code rc = SOW_OK;
     sow_hash_write((sow_hash){0, 0}, out);
     for (int64_t row = 0; row < sow_task_rows(task); row++) {
-        SOW_TRY_OR(rc, sow_task_prompt(task, row, &prompt));
+        SOW_TRY_OR(rc, is_text ? sow_task_prompt(task, row, &prompt) : sow_task_key(task, row, &prompt));
         SOW_TRY_OR(rc, sow_words_add(&prompt, out, SOW_HASH_HEX - 1));
         sow_hash_write(sow_hash_bytes(prompt.text, prompt.bytes), out);
     }

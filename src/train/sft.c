@@ -196,6 +196,15 @@ static sow_code encode_text(sow_run *run, sow_sft *s, int job, int64_t number, r
     return SOW_OK;
 }
 
+static sow_code encode_row(sow_run *run, sow_sft *s, int job, int64_t number, row *out)
+{
+    bool has = false;
+    out->first = s->ids.n;
+    SOW_TRY(sow_evaluator_row_ids(run->evaluator, job, number, &s->ids, &out->n_prompt, &has));
+    out->n = s->ids.n - out->first;
+    return has ? SOW_OK : encode_text(run, s, job, number, out);
+}
+
 /* Makes the batch of a step. */
 static sow_code make_batch(sow_run *run, int64_t step)
 {
@@ -210,7 +219,7 @@ static sow_code make_batch(sow_run *run, int64_t step)
         int64_t number = 0;
         row *r = &s->rows[i];
         SOW_TRY(choose_row(run, s, step, i, &job, &number));
-        SOW_TRY(encode_text(run, s, job, number, r));
+        SOW_TRY(encode_row(run, s, job, number, r));
         if (r->n > run->layout->shape.max_positions || r->n_prompt < 1 || r->n <= r->n_prompt)
             return SOW_FAIL(SOW_EFORMAT,
                             "task %s, row %lld: has %lld tokens, %lld of them the prompt's, expected at most %lld, at "

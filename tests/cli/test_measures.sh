@@ -129,4 +129,46 @@ refused 2 "no task" sower drift "$sprout" more/final --kl evl
 refused 2 "task.file" sower drift "$sprout" more/final --kl jsonl
 status 0 sower plan measured.yaml "${measured[@]}"
 grep -q '"measure_bytes": [1-9]' out || fail "plan: $(cat out)"
+
+# Rows of tokens teach and are judged like the texts they are of.
+python "rows" <<'EOF'
+import json
+rows = [("calc 93+3=", "96"), ("calc 90-39=", "51"), ("rev qyrg=", "gryq"), ("sort 579032=", "023579"), ("cd 7 11 2 20=", "<7+2+11>")]
+with open("ids.jsonl", "w") as ids, open("texts.jsonl", "w") as texts:
+    for split in "train", "test":
+        for prompt, answer in rows:
+            line = {"ids": [ord(c) for c in prompt + answer + "\n"], "prompt_tokens": len(prompt), "split": split}
+            print(json.dumps(line), file=ids)
+            print(json.dumps({"prompt": prompt, "completion": answer, "split": split}), file=texts)
+EOF
+for form in ids texts; do
+    cat >sft.yaml <<EOF
+method: sft
+model: {path: $sprout}
+run: {seed: 3, steps: 3, eval_every: 1, eval_rows: 5}
+sft: {batch: 4, learning_rate: 1e-3}
+task: {name: jsonl, file: $form.jsonl}
+measure: {kl_rows: 5}
+EOF
+    status 0 sower_mpi 2 run sft.yaml --out sft-$form
+done
+python "tokens and texts" <<'EOF'
+import json
+def read(name):
+    return [json.loads(line) for line in open(name)]
+for a, b in zip(read("sft-ids/metrics.jsonl"), read("sft-texts/metrics.jsonl")):
+    same = ["accuracy", "lost", "gained", "answer_logprob", "answer_token_logprob"]
+    if any(a["eval"][key] != b["eval"][key] for key in same) or a.get("loss") != b.get("loss"):
+        print(a["eval"], b["eval"])
+    if a["step"] == 0 and not 0 < a["eval"]["accuracy"] < 1:
+        print("the base has all right or all wrong", a["eval"])
+if [x.get("digest") for x in read("sft-ids/ledger.jsonl")[1:]] != [x.get("digest") for x in read("sft-texts/ledger.jsonl")[1:]]:
+    print("other weights")
+a, b = read("sft-ids/kl.jsonl")[0]["eval"], read("sft-texts/kl.jsonl")[0]["eval"]
+if a != b or not a["kl_exact"] > 0:
+    print(a, b)
+EOF
+sed -i '1s/"ids": \[99/"ids": [128/' ids.jsonl
+sed -i 's/texts.jsonl/ids.jsonl/' sft.yaml
+refused 1 "token 128 is outside the model's vocabulary of 128" sower run sft.yaml --out wrong
 finish
