@@ -6,8 +6,8 @@
  *
  * No wait without a deadline: every call that waits ends in a line naming rank, host and phase, and SOW_ECOMM.
  * Start-up uses nonblocking collectives polled with the deadline, on the world of all ranks.  After sow_world_seal()
- * there are only point-to-point messages of at most SOW_MESSAGE_BYTES between root (rank 0) and a worker, so that a
- * dead rank blocks nobody.
+ * there are only point-to-point messages of at most SOW_MESSAGE_BYTES between root (rank 0) and a worker, and the sums
+ * of exact.h, so that a dead rank blocks nobody.
  *
  * A deadline counts silence, not work: a rank that ticks (sow_phase_tick), polls or pulses is alive, in start-up too;
  * and it counts only time in which this rank listened itself.  Long local work (loading a model, writing a

@@ -3,7 +3,8 @@
  *
  * A rank shows life in two ways: a beat in its slot of the control window, with every call that listens, for its
  * host; and a pulse, a small message every quarter of the deadline, from workers to root and from root to all
- * workers.  A process of this host that is gone is seen at once; one that is stopped is silent. */
+ * workers; between two workers only if one asks.  A process of this host that is gone is seen at once; one that is
+ * stopped is silent. */
 #include "par_impl.h"
 
 #include "sower/clock.h"

@@ -7,9 +7,9 @@
  *     PART   each member sends part j of its piece to member j        (a reduce-scatter)
  *     SUM    member j sends the sum of the parts j to all members      (an allgather)
  *
- * so that a member sends 2 (p-1)/p of its data, which is the least an allreduce can (Patarasuk and Yuan 2009).  Integers
- * are added, so order cannot matter; a sum is carried in 128 bits, so it overflows if and only if the result does not
- * fit.
+ * so that a member sends 2 (p-1)/p of its data, which is the least an allreduce can (Patarasuk and Yuan 2009).
+ * Integers are added, so order cannot matter; a sum is carried in 128 bits, so it overflows if and only if the result
+ * does not fit.
  *
  * Losing a member.  Every message begins with a header that tells epoch, piece and how it was cut; its tag is the epoch
  * (modulo what MPI allows), kind and slot.  Who is missing is whoever has left a request open.  A rank that gives up
@@ -64,7 +64,8 @@ struct sow_exact {
     int64_t n_tag_epochs; /* epochs that differ in their tags */
     int n_members;        /* that the slots are made for; 0: none are */
     slot slots[N_SLOTS];
-    int *done;       /* owned: [n_members], for MPI_Testsome */
+    int *done; /* owned: [n_members], for MPI_Testsome, as are statuses: MPI_STATUSES_IGNORE warns with MPICH */
+    MPI_Status *statuses;
     header *verdict; /* owned, until it is sent: then MPI's */
 };
 
@@ -134,6 +135,7 @@ static void free_slots(sow_exact *e)
         SOW_FREE(&e->slots[i].cells);
         SOW_FREE(&e->slots[i].requests);
     }
+    SOW_FREE(&e->statuses);
     SOW_FREE(&e->done);
     e->n_members = 0;
 }
@@ -147,6 +149,7 @@ static sow_code make_slots(sow_exact *e, int n_members)
         return SOW_OK;
     free_slots(e);
     SOW_TRY(SOW_ALLOC(&e->done, n_members));
+    SOW_TRY(SOW_ALLOC(&e->statuses, n_members));
     for (int i = 0; i < N_SLOTS; i++) {
         slot *s = &e->slots[i];
         SOW_TRY(SOW_ALLOC(&s->cells, cell * (3 * (int64_t)n_members + 1)));
@@ -324,7 +327,7 @@ static sow_code advance(call *c, slot *s, bool *moved)
             int n_done = 0;
             if (s->n_open[way][kind] == 0)
                 continue;
-            SOW_TRY_MPI(MPI_Testsome(c->n_members, requests_of(c, s, way, kind), &n_done, done, MPI_STATUSES_IGNORE));
+            SOW_TRY_MPI(MPI_Testsome(c->n_members, requests_of(c, s, way, kind), &n_done, done, c->e->statuses));
             s->n_open[way][kind] -= n_done;
             *moved = *moved || n_done > 0;
             for (int k = 0; way == IN && k < n_done; k++)

@@ -1,29 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Runs tests/mpi/kill_world.c through its scenarios.  Usage: kill_world.sh MPIEXEC PROGRAM [REPETITIONS]
-#
-# Two kinds.  `ends`: without recovery, mpiexec's exit status is the verdict (every MPI).  `survives`: ranks die and the others go
-# on, which only Open MPI with --enable-recovery allows; its exit status tells nothing, a line "verdict: pass" does.
 set -u
-mpiexec=$1
-program=$2
-repetitions=${3:-1}
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-n_failed=0
-
-failed() {
-    echo "FAIL $*"
-    cat "$log"
-    n_failed=$((n_failed + 1))
-}
-
-# ends SCENARIO RANKS STATUS[,STATUS]
-ends() {
-    timeout -k 5 30 "$mpiexec" -n "$2" "$program" "$1" >"$log" 2>&1
-    local status=$?
-    if [[ ,$3, == *,$status,* ]]; then echo "ok   $1 at $2 ranks: status $status"; else failed "$1 at $2 ranks: status $status, expected $3"; fi
-}
+# shellcheck source=tests/mpi/kill_lib.sh
+. "$(dirname "$0")/kill_lib.sh"
 
 # asked RANKS: SIGUSR1 to mpiexec reaches the ranks, which leave with 75
 asked() {
@@ -36,36 +16,13 @@ asked() {
     if [ $status -eq 75 ]; then echo "ok   asked at $1 ranks: status 75"; else failed "asked at $1 ranks: status $status, expected 75"; fi
 }
 
-# survives SCENARIO RANKS [MPIEXEC FLAG...]
-survives() {
-    local scenario=$1 ranks=$2 begun=$SECONDS i
-    shift 2
-    for ((i = 0; i < repetitions; i++)); do
-        timeout -k 5 40 "$mpiexec" --enable-recovery "$@" -n "$ranks" "$program" "$scenario" >"$log" 2>&1
-        local status=$?
-        if [ $status -ge 124 ]; then
-            failed "$scenario at $ranks ranks: it hung, status $status"
-            return
-        fi
-        if ! grep -q '^verdict: pass' "$log" || grep -q -e FAILED -e 'Alarm clock' "$log"; then
-            failed "$scenario at $ranks ranks"
-            return
-        fi
-    done
-    echo "ok   $scenario at $ranks ranks, $repetitions times in $((SECONDS - begun)) s $*"
-}
-
 for ranks in 1 4; do
     ends fine $ranks 0
     ends resubmit $ranks 75
     ends agreed $ranks 2
 done
-is_open_mpi=no
 alone=3,9 # MPICH's mpiexec may report the signal by which it ended another rank instead of MPI_Abort's status
-if "$mpiexec" --version 2>&1 | grep -q 'Open'; then
-    is_open_mpi=yes
-    alone=3
-fi
+[ "$is_open_mpi" = yes ] && alone=3
 ends alone 3 "$alone"
 ends alone_sealed 3 "$alone"
 asked 2
