@@ -45,8 +45,8 @@ SOW_NODISCARD sow_code sow_evaluator_add(sow_evaluator *evaluator, sow_task *tas
 SOW_NODISCARD sow_code sow_evaluator_mix(sow_evaluator *evaluator, int first, int64_t n, int *job);
 /* Added to a job's number: not its answers but how likely its right ones are.  A row's reward is the sum of the
  * log-probabilities of the task's own solution and the end token (a choice: its tail; a row of tokens: what stands
- * there) behind the prompt, at least -2^20; it is correct if every one of these tokens is the likeliest; parts[0] counts the rows that have a solution
- * (the others give nothing). */
+ * there) behind the prompt, at least -2^20; it is correct if every one of these tokens is the likeliest; parts[0]
+ * counts the rows that have a solution (the others give nothing). */
 enum { SOW_JOB_LIKELIHOOD = 1 << 16 };
 sow_task *sow_evaluator_task(sow_evaluator *evaluator, int job);
 int64_t sow_evaluator_max_new(const sow_evaluator *evaluator, int job);

@@ -59,9 +59,8 @@ void sow_evaluator_destroy(sow_evaluator **evaluator)
 sow_code sow_evaluator_add(sow_evaluator *e, sow_task *task, int64_t max_new, int *number)
 {
     SOW_ASSERT(e->n_jobs < SOW_MAX_JOBS);
-    e->jobs[e->n_jobs] = (sow_job){.task = task,
-                                   .max_new = max_new > 0 ? max_new : sow_task_max_new(task),
-                                   .is_text = sow_task_is_text(task)};
+    e->jobs[e->n_jobs] = (sow_job){
+        .task = task, .max_new = max_new > 0 ? max_new : sow_task_max_new(task), .is_text = sow_task_is_text(task)};
     *number = e->n_jobs++;
     return SOW_OK;
 }

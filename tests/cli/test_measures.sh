@@ -171,4 +171,48 @@ EOF
 sed -i '1s/"ids": \[99/"ids": [128/' ids.jsonl
 sed -i 's/texts.jsonl/ids.jsonl/' sft.yaml
 refused 1 "token 128 is outside the model's vocabulary of 128" sower run sft.yaml --out wrong
+
+# Every key that a run writes has its row in docs/METRICS.md.
+cat >grpo.yaml <<EOF
+method: grpo
+model: {path: $sprout}
+run: {seed: 3, steps: 1, eval_rows: 5}
+grpo: {group_size: 4, prompts_per_step: 4, minibatch: 4, learning_rate: 1e-4}
+task: {name: countdown, form: short}
+probes: [{task: calc, rows: 5}]
+EOF
+status 0 sower run grpo.yaml --out grpo
+status 0 sower run grpo.yaml --out es --set method=es --set es.population=2 --set es.batch=4 --set es.kl_beta=0.01 --set es.retention=0.5 \
+    --set es.evaluate_center=true "${measured[@]}"
+python "keys" "$source_folder/docs/METRICS.md" <<'EOF'
+import json, pathlib, re, sys
+documented = {}
+for line in open(sys.argv[1]):
+    cells = line.split(" | ")
+    if line.startswith("| ") and ".json" in cells[0]:
+        for key in re.findall("`([^`]+)`", cells[1]):
+            documented.setdefault(cells[0][2:].split(":")[0], set()).add(key)
+named = {"phases": None, "kinds": None, "tensors": None, "settings": None, "noise_correlation": None}  # their members are names
+def keys(node, inside=None):
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if inside not in named:
+                yield key
+            yield from keys(value, key)
+    elif isinstance(node, list):
+        for value in node:
+            yield from keys(value)
+seen = {}
+for run in "more", "sft-ids", "grpo", "es":
+    for path in pathlib.Path(run).glob("*.json*"):
+        for line in path.read_text().splitlines():
+            seen.setdefault(path.name, set()).update(keys(json.loads(line)))
+if len(seen) != 9:
+    print("files", sorted(seen))
+for name in seen:
+    for key in sorted(seen[name] - documented.get(name, set())):
+        print(f"docs/METRICS.md lacks {key} of {name}")
+    for key in sorted(documented.get(name, set()) - seen[name]):
+        print(f"docs/METRICS.md has {key} of {name}, which no run wrote")
+EOF
 finish
