@@ -39,8 +39,11 @@ static sow_code write_again(const sow_ledger *ledger)
     sow_code rc = SOW_OK;
     SOW_TRY(sow_ledger_create(ledger->path, ledger->header, &writer));
     for (int64_t g = 1; rc == SOW_OK && g <= ledger->n; g++)
-        rc = sow_ledger_write(writer, g, ledger->fitness + (g - 1) * ledger->population, ledger->population,
-                              ledger->digests[g - 1]);
+        rc = ledger->has_moments
+                 ? sow_ledger_write_step(writer, g, ledger->fitness + (g - 1) * ledger->population, ledger->population,
+                                         ledger->digests[g - 1], ledger->moments[g - 1])
+                 : sow_ledger_write(writer, g, ledger->fitness + (g - 1) * ledger->population, ledger->population,
+                                    ledger->digests[g - 1]);
     sow_ledger_close(&writer);
     return rc;
 }

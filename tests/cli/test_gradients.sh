@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# grpo and sft on small runs: status, resume, export of a checkpoint, verify; verify refuses what was changed, and names the step; wrong
+# options are refused in one line.
+# shellcheck source=tests/cli/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+common="
+model: {path: $sprout}
+run: {seed: 3, steps: 4, checkpoint_every: 2, eval_every: 2, eval_rows: 20, samples: 2}
+es: {update_block: 16384}
+task: {name: countdown, form: short}
+probes: [{task: calc, rows: 10, every: 2}]"
+echo "method: grpo
+grpo: {group_size: 4, prompts_per_step: 4, minibatch: 2, learning_rate: 5e-4, kl: 0.01}$common" >grpo.yaml
+echo "method: sft
+sft: {batch: 6, learning_rate: 1e-3, mix: 'countdown/short=1, calc=2, lazy=1'}$common" >sft.yaml
+
+# What metrics.jsonl must hold under a method.
+check_metrics() { # RUN KEY...
+    python "metrics of $1" "$@" <<'EOF'
+import json, math, sys
+lines = [json.loads(l) for l in open(sys.argv[1] + "/metrics.jsonl")]
+if [l["step"] for l in lines] != [0, 1, 2, 3, 4]:
+    print("steps", [l["step"] for l in lines])
+for line in lines[1:]:
+    for key in sys.argv[2:]:
+        if not math.isfinite(line.get(key, math.nan)):
+            print(f"step {line['step']}: {key} is {line.get(key)}")
+    if not line["grad_norm"] > 0 or not line["norm"] > 0 or line["restarts"] != 0:
+        print(line)
+EOF
+}
+
+wrong() { # NAME STEP
+    status 1 sower verify bad --steps 0
+    grep -q "^{\"ok\": false, .*\"first_wrong\": $2, " out || fail "$1: $(cat out err)"
+}
+bad() { rm -rf bad && cp -r "$method" bad; }
+flip() { printf '\x5a' | dd of="$1" bs=1 seek=200000 conv=notrunc status=none; }
+
+for method in grpo sft; do
+    status 0 sower_mpi 2 run $method.yaml --out $method
+    grep -q '"state": "done", .*"verdict": "VALID"' out || fail "$method: $(cat out)"
+    status 0 sower status $method --table
+    grep -q '^done: 4 of 4' out || fail "$method: status: $(head -n 1 out)"
+    status 0 sower verify $method
+    [ "$(cat out)" = '{"ok": true, "steps": 4, "files": 3, "redone": 2, "first_wrong": null, "reason": ""}' ] || fail "$method: verify: $(cat out)"
+    status 0 sower_mpi 3 verify $method --steps 5 --generations 3
+    grep -q '"ok": true, .*"redone": 2' out || fail "$method: verify from the checkpoint: $(cat out)"
+    status 0 sower export $method --step 2 -o $method-2
+    cmp $method-2/model.safetensors $method/checkpoints/step-00000002.safetensors || fail "$method: export"
+    refused 2 "has no checkpoint" sower export $method --step 3 -o x
+    bad && sed -i '3s/"0x1/"0x2/;3s/"-0x1/"-0x2/' bad/ledger.jsonl && wrong "a value" 2
+    bad && sed -i '4s/"moments": "./"moments": "g/' bad/ledger.jsonl && wrong "a digit of the moments' digest" 3
+    bad && flip bad/checkpoints/step-00000002.safetensors && wrong "a weight of a checkpoint" 2
+    bad && flip bad/checkpoints/step-00000002.exp_avg_sq.safetensors && wrong "a moment of a checkpoint" 2
+    bad && flip bad/final/model.safetensors && wrong "a weight of the result" 4
+    # A forger who makes the chain anew is found out by running steps again, and by nothing else.
+    bad && "$SOWER_FORGE" bad/ledger.jsonl fitness 1 0
+    status 0 sower verify bad --steps 0
+    status 1 sower verify bad --steps 1
+    grep -q '"first_wrong": 1, ' out || fail "$method: a forged value: $(cat out)"
+    # More steps of a run that is done; other settings are refused.
+    status 0 sower_mpi 3 run $method.yaml --out $method --set run.steps=5 --resume
+    refused 2 "adamw.beta1" sower run $method.yaml --out $method --set adamw.beta1=0.8 --resume
+done
+sed -i '$d' sft/metrics.jsonl grpo/metrics.jsonl # of the fifth step
+check_metrics grpo loss learning_rate reward reward_std frac_reward_zero_std accuracy kl entropy clip_ratio/low_mean clip_ratio/high_mean \
+    clip_ratio/region_mean importance_ratio/mean completions/mean_length completions/clipped_ratio tokens flops
+check_metrics sft loss learning_rate tokens targets flops
+
+# Under a falling rate the length of the run belongs to its settings.
+status 0 sower run sft.yaml --out falling --set sft.schedule=cosine --set run.steps=2
+refused 2 "steps" sower run sft.yaml --out falling --set sft.schedule=cosine --set run.steps=3 --resume
+
+refused 2 "grpo.loss" sower run grpo.yaml --out x --set grpo.loss=ppo
+refused 2 "grpo.dual_clip" sower run grpo.yaml --out x --set grpo.dual_clip=0.5
+refused 2 "sft.mix" sower run sft.yaml --out x --set sft.mix=calc
+refused 2 "sft.mix" sower run sft.yaml --out x --set sft.mix=jsonl=1
+refused 2 "sft.mix" sower run sft.yaml --out x --set sft.mix=calc=-1
+[ ! -e x ] || fail "a refused run left a folder"
+finish
