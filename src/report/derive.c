@@ -5,6 +5,7 @@
  *     target, prior, choice       accuracies, with X.low and X.high (Wilson), X.change.low and X.change.high (below)
  *     total.tokens, total.flops, total.seconds       sums over the steps of training
  *     norm, relative_norm, norm_per_law
+ *     kl_exact.target, kl_exact.prior, ...           from kl.jsonl, so that accuracy can be drawn against them
  *
  * A change against step 0 is one of the same items: from the shares of items lost and gained comes Newcombe's
  * interval of a paired difference. */
@@ -137,7 +138,11 @@ static void add_spent(const report_run *run, int64_t row, spent *total)
     double eval_s = value_at(metrics, row, "eval_s", "", ""), update_s = value_at(metrics, row, "update_s", "", "");
     total->tokens = isfinite(all) ? all : total->tokens + (isfinite(tokens) ? tokens : 0);
     total->flops += isfinite(flops) ? flops : isfinite(rate * eval_s) ? rate * eval_s : 0;
-    total->seconds += isfinite(eval_s) ? eval_s + (isfinite(update_s) ? update_s : 0) : seconds_of_phases(run, row);
+    double step_time = value_at(metrics, row, "step_time", "", "");
+    if (isfinite(step_time))
+        total->seconds += step_time;
+    else
+        total->seconds += isfinite(eval_s) ? eval_s + (isfinite(update_s) ? update_s : 0) : seconds_of_phases(run, row);
 }
 
 /* |theta_0|, by a record of drift; NAN if there is none. */
@@ -165,6 +170,29 @@ static sow_code derive_target(report_run *run, int64_t row)
     return set_fate(metrics, row, "target.change", &all);
 }
 
+/* KL to the base (kl.jsonl) at the steps of metrics: of the target's prompts, and the mean over the probes'. */
+static sow_code derive_kl(report_run *run, int64_t row)
+{
+    static const char *const keys[] = {"kl_sampled", "kl_base", "kl_exact", "kl_exact_reverse"};
+    report_frame *metrics = &run->frames[REPORT_METRICS];
+    const report_frame *kl = &run->frames[REPORT_KL];
+    int64_t from = report_frame_row(kl, metrics->steps[row]);
+    char name[REPORT_NAME];
+    for (size_t k = 0; from >= 0 && k < sizeof keys / sizeof *keys; k++) {
+        double sum = 0;
+        int64_t n = 0;
+        for (int64_t i = 0; i < run->n_probes; i++) {
+            sum += run->is_choice[i] ? 0 : value_at(kl, from, "probes", run->probes[i], keys[k]);
+            n += !run->is_choice[i];
+        }
+        (void)snprintf(name, sizeof name, "%s.target", keys[k]);
+        SOW_TRY(report_frame_set(metrics, name, row, value_at(kl, from, "eval", keys[k], "")));
+        (void)snprintf(name, sizeof name, "%s.prior", keys[k]);
+        SOW_TRY(report_frame_set(metrics, name, row, n > 0 ? sum / (double)n : (double)NAN));
+    }
+    return SOW_OK;
+}
+
 static sow_code derive_row(report_run *run, int64_t row, double base, bool has_plain_probes, spent *total)
 {
     report_frame *metrics = &run->frames[REPORT_METRICS];
@@ -175,6 +203,7 @@ static sow_code derive_row(report_run *run, int64_t row, double base, bool has_p
     SOW_TRY(derive_target(run, row));
     SOW_TRY(derive_mean(run, row, "prior", !has_plain_probes));
     SOW_TRY(derive_mean(run, row, "choice", true));
+    SOW_TRY(derive_kl(run, row));
     add_spent(run, row, total);
     SOW_TRY(report_frame_set(metrics, "total.tokens", row, total->tokens));
     SOW_TRY(report_frame_set(metrics, "total.flops", row, total->flops));

@@ -12,13 +12,13 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { FEW_GROUPS = 4, MOST_POINTS = 200, BAND_SEEDS = 3 };
-enum { PATH = 1, DENSE = 2 };
+enum { FEW_GROUPS = 4, MOST_POINTS = 200, MOST_WINDOWS = 50, BAND_SEEDS = 3 };
+enum { PATH = 1, DENSE = 2, NOISY = 2 | 4 };
 enum quantity { SHARE, PLAIN, TOKENS, FLOP, SECONDS };
 
 typedef struct curve_row {
     int section;
-    const char *id;
+    const char *id, *title; /* NULL: the probe's name */
     report_file file;
     const char *x, *x_label;
     enum quantity x_quantity;
@@ -29,8 +29,8 @@ typedef struct curve_row {
 
 /* clang-format off */
 static const curve_row rows[] = {
-#define CURVE(section, id, file, x, x_label, x_quantity, y, y2, y_label, y_quantity, flags) \
-    {REPORT_SECTION_##section, id, REPORT_##file, x, x_label, x_quantity, y, y2, y_label, y_quantity, flags},
+#define CURVE(section, id, title, file, x, x_label, x_quantity, y, y2, y_label, y_quantity, flags) \
+    {REPORT_SECTION_##section, id, title, REPORT_##file, x, x_label, x_quantity, y, y2, y_label, y_quantity, flags},
 #include "figures.def"
 };
 /* clang-format on */
@@ -45,7 +45,7 @@ typedef struct line {
 typedef struct figure {
     const report *r;
     const curve_row *row;
-    char y[REPORT_NAME], y2[REPORT_NAME], y_label[REPORT_NAME];
+    char y[REPORT_NAME], y2[REPORT_NAME];
     double x_scale, y_scale;
     const char *x_unit, *y_unit;
     line *lines; /* owned, [groups] */
@@ -88,6 +88,24 @@ static double largest(const figure *f, bool is_x)
 }
 
 /* ---- Data ---- */
+
+/* Means over windows of points, so that at most MOST_WINDOWS are left.  Returns how many there are. */
+static int64_t smooth(report_point *points, int64_t n)
+{
+    int64_t window = (n + MOST_WINDOWS - 1) / MOST_WINDOWS, made = 0;
+    for (int64_t i = 0; i < n; i += window, made++) {
+        int64_t end = i + window < n ? i + window : n;
+        double x = 0, y = 0;
+        for (int64_t k = i; k < end; k++) {
+            x += points[k].x;
+            y += points[k].y.mean;
+        }
+        points[made] = points[i];
+        points[made].x = x / (double)(end - i);
+        points[made].y.mean = y / (double)(end - i);
+    }
+    return made;
+}
 
 /* A new block "$dN"; at most MOST_POINTS of the points, the last among them. */
 static sow_code add_block(figure *f, const report_point *points, int64_t n, int64_t *block)
@@ -222,14 +240,14 @@ static sow_code add_ends(figure *f)
         if (has_band(l))
             SOW_TRY(add_part(f, f->r->groups[g].name, "$e%lld using 1:2:3:4 with yerrorbars lw 1.5 pt 0 lc rgb '%s'",
                              (long long)g, colour));
-        SOW_TRY(add_part(f, f->r->groups[g].name, "$e%lld using 1:2 with points lw 2 pt %d ps 1 lc rgb '%s'",
+        SOW_TRY(add_part(f, f->r->groups[g].name, "$e%lld using 1:2 with points lw 2 pt %d ps 0.8 lc rgb '%s'",
                          (long long)g, style.marker, colour));
     }
     if (first == NULL)
         return SOW_OK;
     SOW_TRY(sow_words_print(f->script, "$base << EOD\n%.6g %.6g\nEOD\n", first->points[0].x * f->x_scale,
                             first->points[0].y.mean * f->y_scale));
-    return add_part(f, "base", "$base using 1:2 with points lw 2.5 pt 2 ps 1 lc rgb '%s'",
+    return add_part(f, "base", "$base using 1:2 with points lw 2.5 pt 2 ps 0.9 lc rgb '%s'",
                     report_colour_code(REPORT_INK, colour));
 }
 
@@ -293,6 +311,20 @@ static sow_code set_range(const figure *f, const char *axis)
     return sow_words_print(f->script, "set %srange [%.6g:%.6g]\n", axis, 100 * low, 100 * high + 0.001);
 }
 
+/* What does not change is drawn in the middle, not as noise of its last digit. */
+static sow_code set_plain_range(const figure *f)
+{
+    double low = (double)INFINITY, high = -(double)INFINITY;
+    for (int64_t g = 0; g < f->r->n_groups; g++)
+        for (int64_t i = 0; i < f->lines[g].n; i++)
+            widen(f->lines[g].points[i].y.mean * f->y_scale, &low, &high);
+    SOW_TRY(sow_words_print(f->script, "set format y '%%.4g'\n"));
+    if (high - low > 1e-6 * fmax(fabs(low), fabs(high)))
+        return SOW_OK;
+    double most = high == 0 ? 1 : 2 * high;
+    return sow_words_print(f->script, "set yrange [%.6g:%.6g]\n", most < 0 ? most : 0, most < 0 ? 0 : most);
+}
+
 /* Few and round: 0, 20, 40, ... */
 static sow_code set_ticks(const figure *f)
 {
@@ -305,14 +337,14 @@ static sow_code set_ticks(const figure *f)
 static sow_code write_figure(figure *f, report_plots *plots, const char *id, const char *title)
 {
     bool is_path = (f->row->flags & PATH) != 0;
-    SOW_TRY(report_plots_begin(plots, f->row->section, id, title, 400, is_path ? 340 : 280));
+    int width = is_path ? 440 : f->row->section == REPORT_SECTION_LEARNING ? 340 : 400;
+    SOW_TRY(report_plots_begin(plots, f->row->section, id, title, width, is_path ? 370 : 270));
     f->script = &plots->script;
     choose_unit(f->row->x_quantity, largest(f, true), &f->x_scale, &f->x_unit);
     choose_unit(f->row->y_quantity, largest(f, false), &f->y_scale, &f->y_unit);
     SOW_TRY(add_label(f->script, "x", f->row->x_label, f->x_unit));
-    SOW_TRY(add_label(f->script, "y", f->y_label, f->y_unit));
-    if (f->row->y_quantity == SHARE)
-        SOW_TRY(set_range(f, "y"));
+    SOW_TRY(add_label(f->script, "y", f->row->y_label, f->y_unit));
+    SOW_TRY(f->row->y_quantity == SHARE ? set_range(f, "y") : set_plain_range(f));
     SOW_TRY(f->row->x_quantity == SHARE ? set_range(f, "x") : set_ticks(f));
     for (int64_t g = 0; g < f->r->n_groups; g++)
         if (f->lines[g].n > 0)
@@ -340,19 +372,17 @@ static sow_code make_figure(const report *r, const curve_row *row, const char *p
     if (row->y2 != NULL)
         (void)snprintf(f.y2, sizeof f.y2, "%.*s%s%s", star2 == NULL ? (int)strlen(row->y2) : (int)(star2 - row->y2),
                        row->y2, star2 == NULL ? "" : probe, star2 == NULL ? "" : star2 + 1);
-    (void)snprintf(f.y_label, sizeof f.y_label, "%s%s%s", probe == NULL ? "" : probe, probe == NULL ? "" : ": ",
-                   row->y_label);
     SOW_TRY(SOW_ALLOC(&f.lines, r->n_groups));
     for (int64_t g = 0; g < r->n_groups; g++) {
         line *l = &f.lines[g];
         SOW_TRY_OR(rc, report_curve(r, &r->groups[g], -1, row->file, row->x, f.y, &l->points, &l->n));
         if (row->y2 != NULL)
             SOW_TRY_OR(rc, report_curve(r, &r->groups[g], -1, row->file, row->x, f.y2, &l->second, &l->n_second));
+        l->n = row->flags == NOISY ? smooth(l->points, l->n) : l->n;
         n += l->n;
     }
     (void)snprintf(id, sizeof id, "%s%s%.40s", row->id, probe == NULL ? "" : "-", probe == NULL ? "" : probe);
-    (void)snprintf(title, sizeof title, "%s against %s", f.y_label, row->x_label);
-    title[0] = title[0] >= 'a' && title[0] <= 'z' && probe == NULL ? (char)(title[0] - 'a' + 'A') : title[0];
+    (void)snprintf(title, sizeof title, "%s", row->title != NULL ? row->title : probe);
     if (n > 0)
         SOW_TRY_OR(rc, write_figure(&f, plots, id, title));
 done:
@@ -390,7 +420,7 @@ sow_code report_make_figures(const report *r, report_plots *plots)
 {
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         SOW_TRY(make_row(r, &rows[i], plots));
-    SOW_TRY(report_make_sparsity(r, plots));
+    SOW_TRY(report_make_kinds(r, plots));
     SOW_TRY(report_make_phases(r, plots));
     return report_make_published(r, plots);
 }

@@ -69,15 +69,13 @@ static sow_code add_legend(const report *r, sow_words *out)
 /* Squares with the phases' names. */
 static sow_code add_phase_legend(const report *r, sow_words *out)
 {
-    const char *names[REPORT_MAX_PHASES];
-    int n = report_find_phases(r, names);
+    report_phase phases[REPORT_MAX_PHASES];
+    int n = report_find_phases(r, phases);
     SOW_TRY(sow_words_print(out, "<ul class=\"legend\">"));
     for (int i = 0; i < n; i++) {
-        char phase[REPORT_NAME];
-        (void)snprintf(phase, sizeof phase, "%.*s", (int)strlen(names[i]) - 11, names[i] + 7);
-        SOW_TRY(sow_words_print(out, "<li><i style=\"background:%s\"></i>",
-                                report_colour_css(REPORT_SERIES + i % REPORT_N_SERIES)));
-        SOW_TRY(report_html(out, phase));
+        SOW_TRY(sow_words_print(out, "<li><i style=\"background:%s;opacity:%g\"></i>",
+                                report_colour_css(phases[i].colour), phases[i].opacity));
+        SOW_TRY(report_html(out, phases[i].name));
         SOW_TRY(sow_words_print(out, "</li>"));
     }
     return sow_words_print(out, "</ul>\n");
@@ -103,7 +101,7 @@ static sow_code add_figure(const report_plot *plot, sow_words *out)
 
 /* Large figures, or four in a row where there is room: target above prior. */
 static const char *const grids[REPORT_N_SECTIONS] = {
-    [REPORT_SECTION_PLANE] = " large", [REPORT_SECTION_PHASES] = " large", [REPORT_SECTION_LEARNING] = " four"};
+    [REPORT_SECTION_PLANE] = " large", [REPORT_SECTION_LEARNING] = " four"};
 
 static sow_code add_section(const report *r, const report_plots *plots, int section, sow_words *out)
 {
@@ -113,22 +111,28 @@ static sow_code add_section(const report *r, const report_plots *plots, int sect
         if (plot->section != section || plot->svg.bytes == 0)
             continue;
         if (!is_begun) {
-            SOW_TRY(sow_words_print(out, "<section><h2>%s</h2>\n<p class=\"note\">%s</p>\n", sections[section].title,
-                                    sections[section].caption));
+            SOW_TRY(sow_words_print(out, "<section><div class=\"head\"><h2>%s</h2>\n<p class=\"note\">%s</p>\n",
+                                    sections[section].title, sections[section].caption));
             if (section == REPORT_SECTION_PHASES)
                 SOW_TRY(add_phase_legend(r, out));
             else if (section == REPORT_SECTION_PUBLISHED)
                 SOW_TRY(sow_words_print(out, "%s", published_legend));
             else
                 SOW_TRY(add_legend(r, out));
-            SOW_TRY(sow_words_print(out, "<div class=\"figures%s\">\n", grids[section] == NULL ? "" : grids[section]));
+            SOW_TRY(sow_words_print(out, "</div><div class=\"figures%s\">\n",
+                                    grids[section] == NULL ? "" : grids[section]));
             is_begun = true;
         }
         SOW_TRY(add_figure(plot, out));
     }
-    if (is_begun && section == REPORT_SECTION_PHASES)
+    if (!is_begun)
+        return SOW_OK;
+    SOW_TRY(sow_words_print(out, "</div>\n"));
+    if (section == REPORT_SECTION_SPARSITY)
+        SOW_TRY(report_page_sparsity(r, out));
+    if (section == REPORT_SECTION_PHASES)
         SOW_TRY(report_page_phases(r, out));
-    return is_begun ? sow_words_print(out, "</div></section>\n") : SOW_OK;
+    return sow_words_print(out, "</section>\n");
 }
 
 /* ---- Head and foot ---- */

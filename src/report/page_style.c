@@ -8,7 +8,7 @@ static const char rules[] =
     "html{-webkit-text-size-adjust:100%}\n"
     "body{margin:0;background:var(--p3);color:var(--p0);font:16px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,"
     "'Helvetica Neue',Arial,sans-serif}\n"
-    "header,main,footer{max-width:1320px;margin:0 auto;padding:0 clamp(12px,3vw,32px)}\n"
+    "header,main,footer{max-width:1360px;margin:0 auto;padding:0 clamp(12px,3vw,32px)}\n"
     "h1{font-size:1.6rem;line-height:1.2;margin:1.4rem 0 .4rem}\n"
     "h2{font-size:1.2rem;line-height:1.25;margin:2.4rem 0 .3rem;padding-top:.6rem;border-top:1px solid var(--p2)}\n"
     "p{margin:.4rem 0;max-width:76ch;overflow-wrap:anywhere}\n"
@@ -36,6 +36,7 @@ static const char rules[] =
     "th:first-child,td:first-child,.left{text-align:left}\n"
     "td small{display:block;color:var(--p1);white-space:nowrap}\n"
     "tbody th{font-weight:600;min-width:9rem;overflow-wrap:anywhere}\n"
+    "table.wrap thead th{white-space:normal;max-width:8.5rem}\n"
     "td.left{overflow-wrap:anywhere;max-width:28rem}\n"
     /* Legends and figures. */
     ".legend{list-style:none;display:flex;flex-wrap:wrap;gap:.15rem 1.1rem;margin:.5rem 0;padding:0;font-size:.9rem}\n"
@@ -64,10 +65,12 @@ static const char rules[] =
     "table.cards td.none{display:none}\n"
     "}\n"
     "@media print{\n"
-    "body{font-size:10pt}h2{break-after:avoid}figure,tr,.verdict{break-inside:avoid}\n"
-    ".figures,.figures.large{grid-template-columns:repeat(3,1fr)}.figures.four{grid-template-columns:repeat(4,1fr)}"
-    ".scroll{overflow:visible}\n"
-    "table{font-size:7.5pt}th,td{padding:.15rem .3rem}tbody th{min-width:0}\n"
+    "body{font-size:10pt}.head,h2{break-after:avoid}.head,figure,tr,.verdict{break-inside:avoid}\n"
+    ".figures{grid-template-columns:repeat(3,minmax(0,1fr))}.figures.large{grid-template-columns:repeat(2,minmax(0,1fr)"
+    ")}\n"
+    ".figures.four{grid-template-columns:repeat(4,minmax(0,1fr))}.scroll{overflow:visible}\n"
+    ".legend i,.tag{print-color-adjust:exact;-webkit-print-color-adjust:exact}thead th{white-space:normal}\n"
+    "table{font-size:7.5pt}th,td{padding:.15rem .3rem}tbody th{min-width:2.4cm;overflow-wrap:normal}\n"
     "details::details-content{display:block;content-visibility:visible}\n"
     "}\n";
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The tables of the page: verdict, a row a group, a row a run, settings that differ, phases. */
+/* The tables of the page: verdict, a row a group, a row a run, sparsity, phases. */
 #include "report_impl.h"
 
 #include <math.h>
@@ -204,155 +204,60 @@ sow_code report_page_runs(const report *r, sow_words *out)
     return sow_words_print(out, "</tbody></table></div></details></section>\n");
 }
 
-/* ---- Settings ---- */
+/* ---- Sparsity ---- */
 
-/* Whether the first runs of two groups differ in the setting. */
-static bool is_different(const report *r, const char *key)
+/* Shares of all weights, for papers. */
+sow_code report_page_sparsity(const report *r, sow_words *out)
 {
-    for (int64_t g = 1; g < r->n_groups; g++) {
-        const char *a = report_run_setting(&r->runs[r->groups[0].first], key);
-        const char *b = report_run_setting(&r->runs[r->groups[g].first], key);
-        if ((a == NULL) != (b == NULL) || (a != NULL && strcmp(a, b) != 0))
-            return true;
-    }
-    return false;
-}
-
-/* Whether a group before `g` has the setting. */
-static bool is_listed(const report *r, int64_t g, const char *key)
-{
-    for (int64_t i = 0; i < g; i++)
-        if (report_run_setting(&r->runs[r->groups[i].first], key) != NULL)
-            return true;
-    return false;
-}
-
-static sow_code add_setting(const report *r, const char *key, sow_words *out)
-{
-    SOW_TRY(sow_words_print(out, "<tr><th scope=\"row\"><code>"));
-    SOW_TRY(report_html(out, key));
-    SOW_TRY(sow_words_print(out, "</code></th>"));
-    for (int64_t g = 0; g < r->n_groups; g++) {
-        const char *value = report_run_setting(&r->runs[r->groups[g].first], key);
-        SOW_TRY(sow_words_print(out, "<td class=\"left\" data-label=\""));
-        SOW_TRY(report_html(out, r->groups[g].name));
-        SOW_TRY(sow_words_print(out, "\">"));
-        SOW_TRY(value == NULL ? sow_words_print(out, "&ndash;")
-                              : report_html(out, value[0] == '\0' ? "(empty)" : value));
-        SOW_TRY(sow_words_print(out, "</td>"));
-    }
-    return sow_words_print(out, "</tr>\n");
-}
-
-static sow_code add_different_settings(const report *r, sow_words *out)
-{
+    report_view views[REPORT_MAX_VIEWS];
+    int n = report_find_views(r, views);
+    char column[64], number[32];
     SOW_TRY(sow_words_print(
-        out, "<div class=\"scroll\"><table class=\"cards\"><caption>Settings in which groups differ, from "
-             "config.yaml.</caption><thead><tr><th scope=\"col\">setting</th>"));
-    for (int64_t g = 0; g < r->n_groups; g++) {
-        SOW_TRY(sow_words_print(out, "<th scope=\"col\" class=\"left\">"));
-        SOW_TRY(report_html(out, r->groups[g].name));
-        SOW_TRY(sow_words_print(out, "</th>"));
-    }
+        out, "<div class=\"scroll\"><table class=\"cards wrap\"><caption>Of all weights, in per cent; mean over "
+             "seeds.</caption><thead><tr><th scope=\"col\">group</th>"));
+    for (int v = 0; v < n; v++)
+        SOW_TRY(sow_words_print(out, "<th scope=\"col\">%s</th>", views[v].title));
     SOW_TRY(sow_words_print(out, "</tr></thead><tbody>\n"));
     for (int64_t g = 0; g < r->n_groups; g++) {
-        const report_run *run = &r->runs[r->groups[g].first];
-        for (int64_t i = 0; i < run->n_settings; i++) {
-            const char *key = run->settings[i].key;
-            if (!is_listed(r, g, key) && !report_setting_is_idle(key) && is_different(r, key))
-                SOW_TRY(add_setting(r, key, out));
-        }
-    }
-    return sow_words_print(out, "</tbody></table></div>\n");
-}
-
-static sow_code add_hosts(const report_run *run, sow_words *out)
-{
-    const sow_json *hosts = sow_json_get(run->facts, "hosts");
-    const char *last = "";
-    for (int64_t i = 0; i < sow_json_size(hosts); i++) {
-        const char *host = sow_json_to_string(sow_json_at(hosts, i), NULL);
-        if (host == NULL || strcmp(host, last) == 0)
-            continue;
-        SOW_TRY(sow_words_print(out, "%s", last[0] != '\0' ? ", " : ""));
-        SOW_TRY(report_html(out, host));
-        last = host;
-    }
-    return SOW_OK;
-}
-
-/* Versions and machines, a row a run. */
-static sow_code add_machines(const report *r, sow_words *out)
-{
-    static const char *const facts[] = {"sower",  "commit", "compiler", "started", "cpu",
-                                        "kernel", "blas",   "mpi",      "model",   "dtype"};
-    static const char *const numbers[] = {"ranks", "nodes", "threads", "numerics"};
-    enum { N_FACTS = sizeof facts / sizeof *facts, N_NUMBERS = sizeof numbers / sizeof *numbers };
-    SOW_TRY(sow_words_print(out, "<div class=\"scroll\"><table class=\"cards\"><caption>Versions and machines, from "
-                                 "run.json.</caption><thead><tr><th scope=\"col\">run</th>"));
-    for (int i = 0; i < N_NUMBERS; i++)
-        SOW_TRY(sow_words_print(out, "<th scope=\"col\">%s</th>", numbers[i]));
-    for (int i = 0; i < N_FACTS; i++)
-        SOW_TRY(sow_words_print(out, "<th scope=\"col\" class=\"left\">%s</th>", facts[i]));
-    SOW_TRY(sow_words_print(out, "<th scope=\"col\" class=\"left\">hosts</th></tr></thead><tbody>\n"));
-    for (int64_t i = 0; i < r->n_runs; i++) {
-        const report_run *run = &r->runs[i];
         SOW_TRY(sow_words_print(out, "<tr><th scope=\"row\">"));
-        SOW_TRY(report_html(out, run->name));
+        SOW_TRY(report_html(out, r->groups[g].name));
         SOW_TRY(sow_words_print(out, "</th>"));
-        for (int k = 0; k < N_NUMBERS; k++)
-            SOW_TRY(sow_words_print(out, "<td data-label=\"%s\">%.0f</td>", numbers[k],
-                                    report_run_number(run, numbers[k])));
-        for (int k = 0; k < N_FACTS; k++) {
-            SOW_TRY(sow_words_print(out, "<td class=\"left\" data-label=\"%s\">", facts[k]));
-            SOW_TRY(report_html(out, report_run_fact(run, facts[k])));
-            SOW_TRY(sow_words_print(out, "</td>"));
+        for (int v = 0; v < n; v++) {
+            (void)snprintf(column, sizeof column, "all.%s", views[v].column);
+            double share = report_last_mean(r, &r->groups[g], REPORT_DRIFT, column);
+            SOW_TRY(sow_words_print(out, "<td data-label=\"%s\">%s</td>", views[v].title,
+                                    report_number(number, share, 100, -1)));
         }
-        SOW_TRY(sow_words_print(out, "<td class=\"left\" data-label=\"hosts\">"));
-        SOW_TRY(add_hosts(run, out));
-        SOW_TRY(sow_words_print(out, "</td></tr>\n"));
+        SOW_TRY(sow_words_print(out, "</tr>\n"));
     }
     return sow_words_print(out, "</tbody></table></div>\n");
-}
-
-sow_code report_page_settings(const report *r, sow_words *out)
-{
-    SOW_TRY(sow_words_print(out, "<section><h2>Settings, versions, machines</h2>\n"));
-    if (r->n_groups > 1) {
-        SOW_TRY(sow_words_print(out, "<details><summary>Settings in which the groups differ</summary>\n"));
-        SOW_TRY(add_different_settings(r, out));
-        SOW_TRY(sow_words_print(out, "</details>\n"));
-    }
-    SOW_TRY(sow_words_print(out, "<details><summary>Versions, hosts, CPU, ranks</summary>\n"));
-    SOW_TRY(add_machines(r, out));
-    return sow_words_print(out, "</details></section>\n");
 }
 
 /* ---- Phases ---- */
 
 sow_code report_page_phases(const report *r, sow_words *out)
 {
-    const char *names[REPORT_MAX_PHASES];
-    int n = report_find_phases(r, names);
+    report_phase phases[REPORT_MAX_PHASES];
+    int n = report_find_phases(r, phases);
     char number[32];
-    SOW_TRY(sow_words_print(out,
-                            "<div class=\"scroll\"><table><caption>Seconds per step and rank.</caption><thead><tr><th "
-                            "scope=\"col\">phase</th>"));
-    for (int64_t g = 0; g < r->n_groups; g++) {
+    SOW_TRY(sow_words_print(out, "<div class=\"scroll\"><table class=\"cards\"><caption>Seconds per step and "
+                                 "rank.</caption><thead><tr><th scope=\"col\">group</th>"));
+    for (int p = 0; p < n; p++) {
         SOW_TRY(sow_words_print(out, "<th scope=\"col\">"));
-        SOW_TRY(report_html(out, r->groups[g].name));
+        SOW_TRY(report_html(out, phases[p].name));
         SOW_TRY(sow_words_print(out, "</th>"));
     }
     SOW_TRY(sow_words_print(out, "</tr></thead><tbody>\n"));
-    for (int p = 0; p < n; p++) {
-        char phase[REPORT_NAME];
-        (void)snprintf(phase, sizeof phase, "%.*s", (int)strlen(names[p]) - 11, names[p] + 7);
+    for (int64_t g = 0; g < r->n_groups; g++) {
         SOW_TRY(sow_words_print(out, "<tr><th scope=\"row\">"));
-        SOW_TRY(report_html(out, phase));
+        SOW_TRY(report_html(out, r->groups[g].name));
         SOW_TRY(sow_words_print(out, "</th>"));
-        for (int64_t g = 0; g < r->n_groups; g++)
-            SOW_TRY(sow_words_print(out, "<td>%s</td>",
-                                    report_number(number, report_phase_seconds(r, &r->groups[g], names[p]), 1, 4)));
+        for (int p = 0; p < n; p++) {
+            double seconds = report_phase_seconds(r, &r->groups[g], &phases[p]);
+            SOW_TRY(sow_words_print(out, "<td data-label=\""));
+            SOW_TRY(report_html(out, phases[p].name));
+            SOW_TRY(sow_words_print(out, "\">%s</td>", seconds > 0 ? report_number(number, seconds, 1, 4) : "&ndash;"));
+        }
         SOW_TRY(sow_words_print(out, "</tr>\n"));
     }
     return sow_words_print(out, "</tbody></table></div>\n");

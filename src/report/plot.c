@@ -121,7 +121,8 @@ sow_code report_plots_begin(report_plots *plots, int section, const char *id, co
     SOW_TRY(sow_words_print(s, "set tics nomirror out scale 0.5 tc rgb '%s'\n", ink));
     SOW_TRY(sow_words_print(
         s, "set grid lt 1 lw 1 lc rgb '%s' dt solid\nset style fill transparent solid 0.18 noborder\n", grid));
-    return sow_words_print(s, "set lmargin 8\nset rmargin 2\nset tmargin 0.7\nset bmargin 3.2\n");
+    return sow_words_print(s,
+                           "set pointintervalbox 0\nset lmargin 8\nset rmargin 2\nset tmargin 0.7\nset bmargin 3.2\n");
 }
 
 /* ---- Running it ---- */
@@ -192,21 +193,14 @@ static const char *our_colour(const char *text, bool is_alone, const char **end)
     return is_alone ? report_colour_light(b) : report_colour_css(b);
 }
 
-/* A line with our colours in the place of theirs; what lies under a marker is paper; names that would stand in a page
- * many times are left out. */
+/* A line with our colours in the place of theirs.  Names that would stand in a page many times are left out. */
 static sow_code add_line(sow_words *out, const char *line, size_t bytes, bool is_alone)
 {
-    static const char white[] = "'white'", name[] = " id=\"gnuplot_";
+    static const char name[] = " id=\"gnuplot_";
     for (const char *at = line, *end = line + bytes; at < end;) {
-        const char *behind = at, *colour = NULL;
-        if (begins(at, "rgb("))
-            colour = our_colour(at, is_alone, &behind);
+        const char *behind = at, *colour = begins(at, "rgb(") ? our_colour(at, is_alone, &behind) : NULL;
         if (colour != NULL) {
             SOW_TRY(sow_words_print(out, "%s", colour));
-        } else if (begins(at, white)) {
-            colour = is_alone ? report_colour_light(REPORT_PAPER) : report_colour_css(REPORT_PAPER);
-            SOW_TRY(sow_words_print(out, "'%s'", colour));
-            behind = at + strlen(white);
         } else if (!is_alone && begins(at, name)) {
             behind = at + strlen(name);
             behind += strcspn(behind, "\"");
@@ -220,8 +214,16 @@ static sow_code add_line(sow_words *out, const char *line, size_t bytes, bool is
     return sow_words_add(out, "\n", 1);
 }
 
-/* The lines behind the definitions. */
-static sow_code add_body(sow_words *out, const char *text)
+/* White spots under the points of error bars: they would cut holes into what lies below, and paper is not always
+ * white. */
+static bool is_spot(const char *line, size_t bytes)
+{
+    static const char end[] = "color='white'/>";
+    return begins(line, "<use ") && bytes > strlen(end) && begins(line + bytes - strlen(end), end);
+}
+
+/* Whole lines without blanks in front; empty groups are left out. */
+static sow_code add_lines(sow_words *out, const char *text, bool is_alone)
 {
     while (*text != '\0') {
         size_t bytes = strcspn(text, "\n"), blanks = strspn(text, " \t");
@@ -229,8 +231,8 @@ static sow_code add_body(sow_words *out, const char *text)
         bool is_empty_group = begins(line, "<g fill=\"none\"") && begins(next, "</g>\n");
         if (is_empty_group)
             next += strlen("</g>\n");
-        else if (bytes > blanks)
-            SOW_TRY(add_line(out, line, bytes - blanks, false));
+        else if (bytes > blanks && !is_spot(line, bytes - blanks))
+            SOW_TRY(add_line(out, line, bytes - blanks, is_alone));
         text = next;
     }
     return SOW_OK;
@@ -247,17 +249,17 @@ static sow_code mend(const char *svg, const report_plot *plot, sow_words *out)
         sow_words_print(out, "<svg class=\"plot\" viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"", width, height));
     SOW_TRY(report_html(out, plot->title));
     SOW_TRY(sow_words_print(out, "\">\n<g>\n"));
-    return add_body(out, body + strlen("</defs>"));
+    return add_lines(out, body + strlen("</defs>"), false);
 }
 
 /* The figure in a file of its own, in the light colours. */
-static sow_code keep_figure(const char *svg, size_t bytes, const char *folder, const char *id)
+static sow_code keep_figure(const char *svg, const char *folder, const char *id)
 {
     char name[80], path[SOW_TEXT];
     sow_words text = {0};
     (void)snprintf(name, sizeof name, "%s.svg", id);
     SOW_TRY(sow_file_join(folder, name, path, sizeof path));
-    sow_code rc = add_line(&text, svg, bytes, true);
+    sow_code rc = add_lines(&text, svg, true);
     if (rc == SOW_OK)
         rc = sow_file_write(path, text.text, text.bytes);
     sow_words_fini(&text);
@@ -278,7 +280,7 @@ static sow_code take_figure(report_plot *plot, const char *folder, const char *k
     SOW_TRY(sow_file_read(path, MAX_SVG_BYTES, &svg, &bytes));
     sow_code rc = mend(svg, plot, &plot->svg);
     if (rc == SOW_OK && keep != NULL)
-        rc = keep_figure(svg, bytes, keep, plot->id);
+        rc = keep_figure(svg, keep, plot->id);
     SOW_FREE(&svg);
     return rc;
 }

@@ -6,8 +6,10 @@
  *     derive.c    columns that are made of others
  *     groups.c    runs of one configuration, and the name that tells a group from the others
  *     series.c    mean and interval over a group's seeds: a curve, or one number of the table
- *     figures.c   the figures (figures.def) as scripts and data for gnuplot;  plot.c runs it and mends its SVG
- *     page.c      the page;  page_text.c escaping and numbers;  page_tables.c its tables;  csv.c, put.c the rest
+ *     figures.c   curves (figures.def) as scripts and data for gnuplot;  figures_kinds.c, figures_phases.c, published.c
+ *                 the other figures;  plot.c runs gnuplot and mends its SVG
+ *     page.c      the page;  page_text.c escaping and numbers;  page_tables.c, page_settings.c its tables
+ *     csv.c       every number for other programs
  *
  * Needs: json, words, options, folder, ledger, stats. */
 #ifndef SOWER_REPORT_IMPL_H
@@ -223,7 +225,7 @@ SOW_NODISCARD sow_code report_plot_text(sow_words *out, const char *text);
 SOW_NODISCARD sow_code report_plots_run(report_plots *plots, const char *keep, sow_words *problem);
 void report_plots_fini(report_plots *plots);
 
-/* ---- figures.c, figures_more.c ---- */
+/* ---- figures.c, figures_kinds.c, figures_phases.c, published.c ---- */
 
 enum {
 #define SECTION(id, title, caption) REPORT_SECTION_##id,
@@ -231,14 +233,34 @@ enum {
     REPORT_N_SECTIONS
 };
 SOW_NODISCARD sow_code report_make_figures(const report *r, report_plots *plots);
-SOW_NODISCARD sow_code report_make_sparsity(const report *r, report_plots *plots);
+SOW_NODISCARD sow_code report_make_kinds(const report *r, report_plots *plots);
 SOW_NODISCARD sow_code report_make_phases(const report *r, report_plots *plots);
 SOW_NODISCARD sow_code report_make_published(const report *r, report_plots *plots);
-/* Phases of all runs, in the order in which they first stand in a file; names borrowed from the runs. */
+/* A number that every kind of tensor has, and every layer. */
+enum { REPORT_MAX_VIEWS = 10 };
+typedef struct report_view {
+    report_file file;
+    char column[32]; /* behind "kinds.NAME." */
+    char title[48];
+    const char *label; /* of its axis */
+    double scale, least;
+} report_view;
+/* Ways to call a weight unmoved: thresholds on float32 masters, and 16-bit copies.  Their number; 0 without drift. */
+int report_find_views(const report *r, report_view views[REPORT_MAX_VIEWS]);
+/* The mean over a group's runs of a column at their last records; NAN if one lacks it. */
+double report_last_mean(const report *r, const report_group *group, report_file file, const char *column);
+/* A phase of a step, as it is drawn. */
 enum { REPORT_MAX_PHASES = 32 };
-int report_find_phases(const report *r, const char *names[REPORT_MAX_PHASES]);
+typedef struct report_phase {
+    const char *column; /* "phases.NAME.avg"; borrowed from a run */
+    char name[48];
+    int colour;
+    double opacity; /* tells phases of one colour apart */
+} report_phase;
+/* Phases of all runs, in the order in which they first stand in a file, without those that take no time to speak of. */
+int report_find_phases(const report *r, report_phase phases[REPORT_MAX_PHASES]);
 /* Mean seconds per step that a rank of the group spends in a phase. */
-double report_phase_seconds(const report *r, const report_group *group, const char *phase);
+double report_phase_seconds(const report *r, const report_group *group, const report_phase *phase);
 
 /* ---- page.c and its parts ---- */
 
@@ -251,6 +273,7 @@ SOW_NODISCARD sow_code report_page_verdict(const report *r, sow_words *out);
 SOW_NODISCARD sow_code report_page_table(const report *r, sow_words *out);
 SOW_NODISCARD sow_code report_page_runs(const report *r, sow_words *out);
 SOW_NODISCARD sow_code report_page_settings(const report *r, sow_words *out);
+SOW_NODISCARD sow_code report_page_sparsity(const report *r, sow_words *out);
 SOW_NODISCARD sow_code report_page_phases(const report *r, sow_words *out);
 SOW_NODISCARD sow_code report_page_swatch(const report *r, int64_t group, sow_words *out);
 SOW_NODISCARD sow_code report_page_style(sow_words *out);

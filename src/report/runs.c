@@ -16,7 +16,7 @@
 
 const char *const report_file_names[REPORT_N_FILES] = {"metrics.jsonl", "drift.jsonl", "kl.jsonl", "spectra.jsonl"};
 /* Left out of the frames: hundreds of numbers that no figure shows. */
-static const char *const skipped[REPORT_N_FILES] = {NULL, "tensors", NULL, NULL};
+static const char *const skipped[REPORT_N_FILES] = {NULL, "tensors", NULL, "tensors"};
 
 /* ---- Reasons and facts ---- */
 

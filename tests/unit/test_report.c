@@ -276,6 +276,81 @@ static void test_groups_when_bases_differ_then_warned_and_apart(void **state)
     sow_report_close(&report);
 }
 
+/* ---- Figures ---- */
+
+static void check_figures(const char *page, const char *const *ids, int n)
+{
+    for (int i = 0; i < n; i++) {
+        char want[96];
+        (void)snprintf(want, sizeof want, "<figure id=\"%s\">", ids[i]);
+        if (strstr(page, want) == NULL)
+            fail_msg("the page has no figure %s", ids[i]);
+    }
+}
+
+/* Sections stand in the page if their data is there. */
+static void test_page_when_files_are_there_then_their_figures_are_too(void **state)
+{
+    (void)state;
+    static const char *const always[] = {"plane", "prior-norm", "target-step", "prior-tokens", "probe-calc", "norm"};
+    static const char *const more[] = {"kl-target",       "kl-prior",    "prior-kl", "within-0", "same-bf16",
+                                       "layers-within-0", "stable-rank", "top-q",    "phases"};
+    char path[SOW_TEXT], *csv = NULL;
+    size_t bytes = 0;
+    make_run("full", 1, 0.4, 0.9, "");
+    sow_report *report = REPORT_OF("full");
+    char *page = page_of(report);
+    bool has_gnuplot = strstr(page, "gnuplot is not installed") == NULL;
+    if (!has_gnuplot)
+        (void)fprintf(stderr, "SKIP: figures, no gnuplot\n");
+    if (has_gnuplot)
+        check_figures(page, always, 6);
+    assert_null(strstr(page, "kl.jsonl"));
+    assert_null(strstr(page, "spectra.jsonl"));
+    SOW_FREE(&page);
+    sow_report_close(&report);
+    write_file(
+        "full", "kl.jsonl",
+        "{\"step\": 2, \"eval\": {\"task\": \"countdown\", \"kl_exact\": 0.5}, \"probes\": [{\"task\": \"calc\", "
+        "\"kl_exact\": 0.25}, {\"task\": \"mc\", \"kl_exact\": 9.0}]}\n");
+    write_file(
+        "full", "drift.jsonl",
+        "{\"step\": 2, \"tau\": [1e-6], \"all\": {\"n\": 9, \"norm\": 4.0, \"relative\": 0.5, \"within\": [0.5], "
+        "\"same_bf16\": 0.5, \"same_fp16\": 0.5}, \"kinds\": {\"q\": {\"n\": 9, \"norm\": 1.0, \"within\": "
+        "[0.5], \"same_bf16\": 0.5, \"same_fp16\": 0.5}}, \"layers\": [{\"n\": 4, \"within\": [0.5]}, {\"n\": 5, "
+        "\"within\": [0.25]}], \"tensors\": {\"secret\": {\"n\": 9}}}\n");
+    write_file(
+        "full", "spectra.jsonl",
+        "{\"step\": 2, \"kinds\": {\"q\": {\"norm\": 2.0, \"stable_rank\": 3.0, \"energy_1\": 0.25, \"top\": [1.0, "
+        "0.5]}}}\n");
+    char metrics[SOW_TEXT], *text = NULL;
+    path_of("full", "metrics.jsonl", metrics);
+    CHECK_OK(sow_file_read(metrics, 1 << 20, &text, &bytes));
+    sow_words longer = {0};
+    const char *at = strstr(text, "\"norm\": 4.0");
+    CHECK_OK(sow_words_print(&longer, "%.*s\"phases\": {\"decode\": {\"avg\": 0.5}}, %s", (int)(at - text), text, at));
+    write_file("full", "metrics.jsonl", longer.text);
+    sow_words_fini(&longer);
+    SOW_FREE(&text);
+    report = REPORT_OF("full");
+    page = page_of(report);
+    if (has_gnuplot)
+        check_figures(page, more, 9);
+    sow_json *group = item(report, 0);
+    CHECK_NEAR(number(group, "relative_norm", "mean"), 0.5, 1e-12);
+    path_of("out", "all.csv", path);
+    CHECK_OK(sow_report_write_csv(report, path));
+    CHECK_OK(sow_file_read(path, 1 << 20, &csv, &bytes));
+    assert_non_null(strstr(csv, ",2,kl_exact.target,0.5\n"));
+    assert_non_null(strstr(csv, ",2,kl_exact.prior,0.25\n")); /* without mc */
+    assert_non_null(strstr(csv, ",2,drift.kinds.q.within.0,0.5\n"));
+    assert_null(strstr(csv, "secret"));
+    SOW_FREE(&csv);
+    sow_json_destroy(&group);
+    SOW_FREE(&page);
+    sow_report_close(&report);
+}
+
 /* ---- What is wrong with a run ---- */
 
 static void check_run(const char *verdict, const char *reason)
@@ -482,6 +557,7 @@ int main(void)
         cmocka_unit_test(test_groups_when_settings_differ_then_named_by_the_fewest_that_tell_them_apart),
         cmocka_unit_test(test_groups_when_the_same_seed_comes_twice_then_counted_once),
         cmocka_unit_test(test_groups_when_bases_differ_then_warned_and_apart),
+        cmocka_unit_test(test_page_when_files_are_there_then_their_figures_are_too),
         cmocka_unit_test(test_run_when_a_file_is_broken_then_invalid_with_one_reason),
         cmocka_unit_test(test_run_when_config_is_not_what_was_run_then_invalid),
         cmocka_unit_test(test_run_when_a_planned_probe_is_missing_then_invalid_and_not_counted),
