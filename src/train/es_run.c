@@ -310,6 +310,22 @@ static int32_t round_es(sow_root *root, int64_t step)
     return (int32_t)(2 * step + 1);
 }
 
+static void plan_es(const sow_plan_args *a, sow_plan *p)
+{
+    const sow_options *o = a->options;
+    double members = (double)o->es.population;
+    p->theta_bytes += (int64_t)sow_run_mask_bytes(o, a->layout);
+    p->reference_bytes = o->es.kl_beta > 0 ? p->replica_bytes : 0;
+    p->rows = o->es.batch > 0 && o->es.batch < a->rows ? o->es.batch : a->rows;
+    p->samples = o->es.population * p->rows;
+    int64_t slices = p->rows * p->tokens_per_row / o->es.unit_tokens_min;
+    slices = slices < 1 ? 1 : slices > p->rows ? p->rows : slices;
+    p->units = p->useful_ranks = o->es.population * slices;
+    p->updates = 1;
+    p->eval_flops = (o->es.kl_beta > 0 ? 2 : 1) * members * sow_plan_forward_flops(a, p->rows, p->rows);
+    p->update_elements = members * (double)a->layout->n_parameters;
+}
+
 const sow_method sow_method_es = {
     .name = "es",
     .doc = "evolution strategies (arXiv 2509.24372)",
@@ -326,6 +342,7 @@ const sow_method sow_method_es = {
     .redo = sow_es_redo,
     .put = sow_es_put,
     .tell = sow_es_tell,
+    .plan = plan_es,
 };
 
 #define METHOD(name) extern const sow_method sow_method_##name;

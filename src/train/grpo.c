@@ -6,6 +6,11 @@
 
 #include <string.h>
 
+enum {
+    BYTES_OF_TOLD = 12,    /* a token in a parcel: id, old and reference */
+    BYTES_OF_SAMPLED = 64, /* a token of the unit at work: id, six floats, parcels in and out, the engine's own */
+};
+
 static sow_code check(const sow_conf *conf)
 {
     const char *names[SOW_MAX_NAMES];
@@ -26,10 +31,15 @@ int64_t sow_grpo_prompts(const sow_run *run)
     return wanted < rows ? wanted : rows;
 }
 
+/* Mini-batches of a step, over all epochs. */
+static int64_t count_updates(const sow_options *o, int64_t prompts)
+{
+    return o->grpo.epochs * ((prompts + o->grpo.minibatch - 1) / o->grpo.minibatch);
+}
+
 int64_t sow_grpo_updates(const sow_run *run)
 {
-    int64_t minibatch = run->options->grpo.minibatch;
-    return run->options->grpo.epochs * ((sow_grpo_prompts(run) + minibatch - 1) / minibatch);
+    return count_updates(run->options, sow_grpo_prompts(run));
 }
 
 static int64_t batch_of(const sow_options *options)
@@ -118,6 +128,29 @@ static sow_code answer(sow_run *run, const sow_unit *unit, sow_result *out, bool
                : sow_parcel_send(run->world, 0, TAG_PARCEL, unit->round, unit->id, g->out.text, g->out.bytes);
 }
 
+static void plan(const sow_plan_args *a, sow_plan *p)
+{
+    const sow_options *o = a->options;
+    int64_t group = o->grpo.group_size, wanted = o->grpo.prompts_per_step;
+    p->rows = p->useful_ranks = wanted < a->rows ? wanted : a->rows;
+    p->samples = p->rows * group;
+    p->units = 4 * a->ranks < p->rows ? 4 * a->ranks : p->rows;
+    p->updates = count_updates(o, p->rows);
+    int64_t batch = o->grpo.minibatch < p->rows ? o->grpo.minibatch : p->rows;
+    sow_sgd_plan(a, batch, batch * group, p);
+    double passes = (double)(o->grpo.epochs * p->rows) / (double)batch; /* the last mini-batch may be smaller */
+    p->gradient_flops *= passes;
+    p->sum_elements *= passes;
+    /* Sampling; the old policy at its temperature, where that is not the sampler's; the base. */
+    bool is_plain = !(o->grpo.temperature < 1 || o->grpo.temperature > 1);
+    int passes_forward = 1 + (is_plain ? 0 : 1) + (o->grpo.kl > 0 ? 1 : 0);
+    p->eval_flops = passes_forward * sow_plan_forward_flops(a, p->rows, p->samples);
+    p->reference_bytes = o->grpo.kl > 0 ? p->replica_bytes : 0;
+    int64_t of_unit = (p->rows + p->units - 1) / p->units * group * a->max_new;
+    p->samples_bytes = of_unit * BYTES_OF_SAMPLED;
+    p->root_bytes = p->samples * a->max_new * BYTES_OF_TOLD;
+}
+
 const sow_method sow_method_grpo = {
     .name = "grpo",
     .doc = "group-relative policy optimisation (arXiv 2402.03300)",
@@ -135,4 +168,5 @@ const sow_method sow_method_grpo = {
     .redo = sow_grpo_redo,
     .put = sow_grpo_put,
     .tell = sow_grpo_tell,
+    .plan = plan,
 };

@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { GUESSED_PROMPT = 64 }; /* tokens, before a row was looked at */
+
 static int rank_of(const sow_run *run)
 {
     return run->world == NULL ? 0 : sow_world_rank(run->world);
@@ -125,9 +127,20 @@ static sow_code check_memory(const sow_run *run)
 {
     sow_plan plan;
     const sow_options *o = run->options;
-    int64_t max_new = o->generate.max_new_tokens > 0 ? o->generate.max_new_tokens : 64;
-    sow_plan_make(o, run->layout, SOW_FP16, sow_world_size(run->world), sow_world_node_size(run->world, 0),
-                  sow_la_threads(run->la), 64, max_new, o->task.rows, &plan);
+    int64_t max_new = o->generate.max_new_tokens;
+    max_new = max_new > 0 ? max_new : sow_task_find(o->task.name)->max_new(&o->task);
+    sow_plan_make(&(sow_plan_args){.options = o,
+                                   .layout = run->layout,
+                                   .type = SOW_FP16,
+                                   .ranks = sow_world_size(run->world),
+                                   .ranks_per_node = sow_world_node_size(run->world, 0),
+                                   .threads = sow_la_threads(run->la),
+                                   .rows = o->task.rows,
+                                   .prompt_tokens = GUESSED_PROMPT,
+                                   .max_new = max_new,
+                                   .longest = GUESSED_PROMPT + max_new,
+                                   .longest_answered = GUESSED_PROMPT + max_new},
+                  &plan);
     plan.node_bytes *= sow_world_n_nodes(run->world); /* pretended nodes share this machine; real ones are alike */
     if (o->run.ranks_per_node == 0 && strcmp(o->es.update, "replicated") != 0)
         plan.node_bytes /= sow_world_n_nodes(run->world);

@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* What is alike for all methods; what a step is made of says the method's row. */
 #include "sower/plan.h"
 
 #include "train_impl.h"
 
 #include <stdio.h>
+
+/* Of a rank: 14 MiB of code (which ranks share), MPI's buffers, a tokenizer of up to 20 MiB; measured 11 to 40. */
+static const int64_t program_bytes = INT64_C(32) << 20;
 
 /* MemAvailable of /proc/meminfo in bytes; 0 where there is none. */
 static int64_t available_bytes(void)
@@ -20,29 +24,40 @@ static int64_t available_bytes(void)
     return (int64_t)kib * 1024;
 }
 
-void sow_plan_make(const sow_options *o, const sow_layout *layout, sow_type type, int64_t ranks, int64_t ranks_per_node,
-                   int64_t threads, int64_t prompt_tokens, int64_t max_new, int64_t all, sow_plan *out)
+double sow_plan_forward_flops(const sow_plan_args *a, int64_t rows, int64_t samples)
 {
-    sow_plan p = {.ranks = ranks, .ranks_per_node = ranks_per_node, .threads = threads};
-    p.rows = o->es.batch > 0 && o->es.batch < all ? o->es.batch : all;
-    p.tokens_per_row = prompt_tokens + max_new;
-    p.tokens = p.rows * p.tokens_per_row;
-    int64_t positions = p.tokens_per_row < layout->shape.max_positions ? p.tokens_per_row : layout->shape.max_positions;
-    int64_t batch = o->generate.batch < p.rows ? o->generate.batch : p.rows;
-    p.theta_bytes = (int64_t)(sow_theta_bytes(layout, o->es.update_block) + sow_run_mask_bytes(o, layout));
-    int64_t n_replicas = o->es.kl_beta > 0 ? 2 : 1; /* the base beside the member */
-    p.replica_bytes = n_replicas * (int64_t)sow_replica_bytes(layout, type);
-    p.engine_bytes = (int64_t)sow_engine_bytes(layout, batch, positions);
-    p.measure_bytes = sow_measure_bytes(o, layout, type, positions);
-    p.node_bytes = p.theta_bytes + ranks_per_node * (p.replica_bytes + p.engine_bytes) + p.measure_bytes;
-    p.available_bytes = available_bytes();
-    int64_t slices = p.tokens / o->es.unit_tokens_min;
-    slices = slices < 1 ? 1 : slices > p.rows ? p.rows : slices;
-    p.units = o->es.population * slices;
-    p.useful_ranks = p.units;
-    p.eval_flops = (double)n_replicas * (double)o->es.population * (double)p.rows * (double)p.tokens_per_row *
-                   sow_layout_flops(layout, p.tokens_per_row / 2);
-    p.update_elements = (double)o->es.population * (double)layout->n_parameters;
+    /* A prompt is computed once for its samples; the middle of a row is where attention is of middle length. */
+    double tokens = (double)rows * (double)a->prompt_tokens + (double)samples * (double)a->max_new;
+    return tokens * sow_layout_flops(a->layout, (a->prompt_tokens + a->max_new) / 2);
+}
+
+static void add_up(const sow_plan_args *a, sow_plan *p)
+{
+    p->shared_bytes = p->theta_bytes + p->moments_bytes + p->gradient_bytes + p->totals_bytes;
+    p->rank_bytes = p->replica_bytes + p->reference_bytes + p->engine_bytes + p->sums_bytes + p->backward_bytes +
+                    p->samples_bytes + p->program_bytes;
+    p->node_bytes = p->shared_bytes + a->ranks_per_node * p->rank_bytes + p->root_bytes + p->measure_bytes;
+}
+
+void sow_plan_make(const sow_plan_args *a, sow_plan *out)
+{
+    const sow_options *o = a->options;
+    int64_t most = a->layout->shape.max_positions, positions = a->longest_answered < most ? a->longest_answered : most;
+    sow_plan p = {.ranks = a->ranks,
+                  .ranks_per_node = a->ranks_per_node,
+                  .nodes = (a->ranks + a->ranks_per_node - 1) / a->ranks_per_node,
+                  .threads = a->threads,
+                  .tokens_per_row = a->prompt_tokens + a->max_new,
+                  .program_bytes = program_bytes,
+                  .available_bytes = available_bytes()};
+    p.theta_bytes = (int64_t)sow_theta_bytes(a->layout, o->es.update_block);
+    p.replica_bytes = (int64_t)sow_replica_bytes(a->layout, a->type);
+    sow_method_find(o->method)->plan(a, &p);
+    p.tokens = p.samples * p.tokens_per_row;
+    int64_t batch = o->generate.batch < p.samples ? o->generate.batch : p.samples;
+    p.engine_bytes = (int64_t)sow_engine_bytes(a->layout, batch, positions);
+    p.measure_bytes = sow_measure_bytes(o, a->layout, a->type, positions);
+    add_up(a, &p);
     *out = p;
 }
 
@@ -50,10 +65,10 @@ sow_code sow_plan_check(const sow_plan *p)
 {
     if (p->available_bytes > 0 && p->node_bytes > p->available_bytes)
         return SOW_FAIL(SOW_ENOMEM,
-                        "this node has %.2f GiB of memory free, %.2f GiB are needed: %.2f for the weights and %lld x "
-                        "%.2f for ranks",
+                        "this node has %.2f GiB of memory free, %.2f GiB are needed: %.2f shared by its ranks and %lld "
+                        "x %.2f for ranks",
                         (double)p->available_bytes / 0x1p30, (double)p->node_bytes / 0x1p30,
-                        (double)p->theta_bytes / 0x1p30, (long long)p->ranks_per_node,
-                        (double)(p->replica_bytes + p->engine_bytes) / 0x1p30);
+                        (double)(p->shared_bytes + p->root_bytes + p->measure_bytes) / 0x1p30,
+                        (long long)p->ranks_per_node, (double)p->rank_bytes / 0x1p30);
     return SOW_OK;
 }

@@ -388,6 +388,14 @@ static int64_t index_of(const sow_run *run, int64_t number)
     return number;
 }
 
+static void plan(const sow_plan_args *a, sow_plan *p)
+{
+    int64_t batch = a->options->sft.batch;
+    p->rows = p->samples = p->useful_ranks = batch;
+    p->updates = 1;
+    sow_sgd_plan(a, batch, batch, p);
+}
+
 const sow_method sow_method_sft = {
     .name = "sft",
     .doc = "supervised: cross-entropy of completions",
@@ -405,4 +413,5 @@ const sow_method sow_method_sft = {
     .redo = redo,
     .put = put,
     .tell = tell,
+    .plan = plan,
 };

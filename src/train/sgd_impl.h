@@ -57,6 +57,9 @@ typedef struct sow_sgd_root {
 SOW_NODISCARD sow_code sow_sgd_create(sow_run *run);
 SOW_NODISCARD sow_code sow_sgd_prepare(sow_run *run);
 void sow_sgd_fini(sow_run *run);
+/* Memory of optimizer and gradients, and the work of one gradient of `rows` prompts with `samples` completions;
+ * out->updates and nodes are there. */
+void sow_sgd_plan(const sow_plan_args *args, int64_t rows, int64_t samples, sow_plan *out);
 int sow_sgd_center(const sow_run *run, int64_t step);
 int32_t sow_sgd_round(sow_root *root, int64_t step);
 /* Units of evaluations; false in *has: it is none. */
@@ -65,8 +68,6 @@ SOW_NODISCARD sow_code sow_sgd_evaluate(sow_run *run, const sow_unit *unit, sow_
 SOW_NODISCARD sow_code sow_sgd_weights(sow_run *run, int64_t index, bool wants_gradient, bool *has);
 /* This rank's sums for a round, cleared if it is a new one. */
 int64_t *sow_sgd_sums(sow_run *run, int32_t round);
-/* Settings of the step from theta[t - 1]. */
-void sow_sgd_step(sow_run *run, const apply_message *apply, sow_step *out);
 /* Of the options' method: factor of the learning rate times it, at a step of the run. */
 double sow_sgd_rate(const sow_options *options, int64_t step);
 /* A real number as an integer of scale 2^32. */

@@ -20,10 +20,15 @@ sow_code sow_sgd_create(sow_run *run)
     return run->world == NULL ? SOW_OK : sow_world_barrier(run->world);
 }
 
+static sow_gradient_options gradient_options(const sow_options *o)
+{
+    return (sow_gradient_options){.row_tokens = o->train.row_tokens, .recompute = o->train.recompute};
+}
+
 sow_code sow_sgd_prepare(sow_run *run)
 {
     const sow_options *o = run->options;
-    sow_gradient_options options = {.row_tokens = o->train.row_tokens, .recompute = o->train.recompute};
+    sow_gradient_options options = gradient_options(o);
     return sow_gradient_create(run->la, run->layout, run->type, &options, &run->sgd->gradient);
 }
 
@@ -34,6 +39,33 @@ void sow_sgd_fini(sow_run *run)
     sow_gradient_destroy(&run->sgd->gradient);
     sow_optimizer_destroy(&run->sgd->optimizer);
     SOW_FREE(&run->sgd);
+}
+
+void sow_sgd_plan(const sow_plan_args *a, int64_t rows, int64_t samples, sow_plan *p)
+{
+    const sow_options *o = a->options;
+    double n = (double)a->layout->n_elements, all = (double)p->nodes;
+    int64_t bytes = (int64_t)sow_optimizer_node_bytes(a->layout, o->es.update_block, 1);
+    int64_t most = a->layout->shape.max_positions, longest = a->longest < most ? a->longest : most;
+    sow_gradient_options options = gradient_options(o), kept = {.recompute = "none"};
+    p->moments_bytes = a->layout->n_elements * (int64_t)(4 * sizeof(float));
+    p->gradient_bytes = bytes - p->moments_bytes;
+    if (p->nodes > 1)
+        p->totals_bytes = (int64_t)sow_optimizer_node_bytes(a->layout, o->es.update_block, 2) - bytes;
+    p->sums_bytes = (int64_t)sow_optimizer_rank_bytes(a->layout);
+    /* A unit's prompts and completions go through together, up to row_tokens. */
+    p->gradient_units = 2 * a->ranks < rows ? 2 * a->ranks : rows;
+    int64_t of_unit = (rows + p->gradient_units - 1) / p->gradient_units;
+    double unit_tokens = (double)of_unit * (double)(longest + (samples / rows - 1) * a->max_new);
+    options.row_tokens = unit_tokens < (double)options.row_tokens ? (int64_t)unit_tokens : options.row_tokens;
+    p->backward_bytes = (int64_t)sow_gradient_bytes(a->layout, a->type, &options, longest);
+    kept.row_tokens = options.row_tokens;
+    bool is_kept = (int64_t)sow_gradient_bytes(a->layout, a->type, &kept, longest) == p->backward_bytes;
+    /* The backward pass is two forward passes; what was not kept is computed again. */
+    p->gradient_flops = (is_kept ? 3 : 4) * sow_plan_forward_flops(a, rows, samples);
+    p->sum_elements = (double)rows * n;
+    p->update_elements = (double)p->updates * n;
+    p->allreduce_bytes = (double)p->updates * 2 * (all - 1) / all * n * (double)sizeof(int64_t);
 }
 
 int sow_sgd_center(const sow_run *run, int64_t step)

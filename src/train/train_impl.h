@@ -20,6 +20,7 @@
 #include "sower/model.h"
 #include "sower/options.h"
 #include "sower/phase.h"
+#include "sower/plan.h"
 #include "sower/queue.h"
 #include "sower/shaping.h"
 #include "sower/theta.h"
@@ -137,6 +138,8 @@ typedef struct sow_method {
     /* Root: its keys of a step's line of metrics, and its words for the log. */
     sow_code (*put)(struct sow_root *root, struct sow_line *line, int64_t step);
     void (*tell)(const struct sow_root *root, char *out, size_t cap);
+    /* What a step is made of, and what memory the method takes beside theta, replica and engine. */
+    void (*plan)(const sow_plan_args *args, sow_plan *out);
 } sow_method;
 const sow_method *sow_method_find(const char *name); /* NULL if none */
 
@@ -247,6 +250,9 @@ sow_anchor sow_run_anchor(const char *name);
 enum { SOW_MAX_NAMES = 64 };
 SOW_NODISCARD sow_code sow_train_check_name(const sow_conf *conf, const char *key, const char *const *names, int64_t n,
                                             bool is_known);
+
+/* plan.c.  Operations of a forward pass over prompts of `rows`, and over `samples` completions behind them. */
+double sow_plan_forward_flops(const sow_plan_args *args, int64_t rows, int64_t samples);
 
 /* Whether an evaluation is planned after `step`. */
 bool sow_eval_is_due(int64_t every, int64_t step, int64_t steps);

@@ -52,7 +52,7 @@ status 0 sower plan small.yaml --set es.kl_beta=0.1
 python "plan" <<'EOF'
 import json
 one, two = json.load(open("one")), json.load(open("out"))
-if two["replica_bytes"] != 2 * one["replica_bytes"] or two["node_bytes"] - one["node_bytes"] != one["replica_bytes"]:
+if one["reference_bytes"] != 0 or two["reference_bytes"] != one["replica_bytes"] or two["node_bytes"] - one["node_bytes"] != one["replica_bytes"]:
     print(one, two)
 EOF
 

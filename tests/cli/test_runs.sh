@@ -20,8 +20,30 @@ if d["parameters"] != 344736 or d["ranks"] != 4 or not d["fits"] or not 1e6 < d[
     print(d)
 EOF
 for conf in "$source_folder"/conf/*.yaml; do
-    status 0 sower plan "$conf" --ranks 2 --set model.path="$source_folder/tests/fixtures/llama3.2-1b"
+    for shape in llama3.2-1b qwen2.5-1.5b; do
+        status 0 sower plan "$conf" --ranks 2 --set model.path="$source_folder/tests/fixtures/$shape"
+    done
 done
+# The paper's GRPO on two nodes of two ranks: 40 bytes a weight and node, 18 a rank, and 8 sent for each of 7 gradients.
+paper=("$source_folder/conf/countdown-qwen2.5-1.5b-grpo.yaml" --set model.path="$source_folder/tests/fixtures/qwen2.5-1.5b")
+status 0 sower plan "${paper[@]}" --ranks 4 --threads 1 --set run.ranks_per_node=2
+python "plan of GRPO" <<'EOF'
+import json
+d = json.load(open("out"))
+n = d["parameters"]
+node = sum(d[k + "_bytes"] for k in ("theta", "moments", "gradient", "totals", "root", "measure"))
+rank = sum(d[k + "_bytes"] for k in ("sums", "replica", "reference", "backward", "engine", "samples", "program"))
+if (n, d["samples"], d["updates"], d["useful_ranks"], d["units"], d["gradient_units"]) != (1543714304, 6000, 7, 200, 16, 8):
+    print(d)
+if d["node_bytes"] != node + 2 * rank or node < 40 * n or rank < 18 * n or d["fits"] != (d["node_bytes"] <= d["available_bytes"]):
+    print(d)
+if abs(d["allreduce_bytes"] / (7 * 8 * n) - 1) > 0.001 or d["gradient_flops"] < 6 * n * 6000 * d["max_new_tokens"]:
+    print(d)
+EOF
+status 0 sower plan "${paper[@]}" --ranks 4 --threads 1 --set run.ranks_per_node=2 --table
+grep -q '6000 samples' out || fail "the table of a plan: $(cat out)"
+status 0 sower plan "$source_folder/conf/sprout.yaml" --set model.path="$sprout" --table
+grep -q '128 rows' out || fail "the table of a plan for sft: $(cat out)"
 refused 2 "es.noise" sower plan small.yaml --set es.noise=loud
 
 status 0 sower_mpi 2 run small.yaml --out run
