@@ -382,7 +382,7 @@ static void check_sprout(const char *path)
     assert_int_equal(layout->n_parameters, 344736);
     assert_int_equal(layout->shape.head_dim, 24);
     assert_true(layout->shape.is_tied && layout->shape.n_eos == 1 && layout->shape.eos[0] == 10);
-    assert_true(layout->shape.bos == -1 && layout->shape.pad == 0);
+    assert_true(layout->shape.bos == -1 && layout->shape.pad == -1);
     CHECK_OK(SOW_ALLOC(&theta, layout->n_elements));
     CHECK_OK(sow_model_load(model, theta));
     assert_non_null(sow_model_tokenizer_json(model, NULL));
