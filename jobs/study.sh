@@ -15,6 +15,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=tools/packages.sh
 . tools/packages.sh
+# shellcheck source=tools/fetch.sh
+. tools/fetch.sh
 
 folder=conf/study
 is_report=0 is_list=0 one=
@@ -78,6 +80,7 @@ if [ $is_list = 1 ]; then
 fi
 openmpi_environment
 build
+[ $folder = conf/study ] || fetch_smollm2
 if [ $is_report = 0 ]; then
     n=0
     while read -r arm seed; do

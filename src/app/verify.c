@@ -5,8 +5,8 @@
  *     weights    every iterate rebuilt from the base, its digest compared; checkpoints and final/ beside them
  *     members    K (generation, member) pairs evaluated again from scratch, fitnesses compared bit for bit
  *
- * The ledger of a run with gradients (grpo, sft) cannot rebuild weights: there every checkpoint's weights and moments are
- * compared with it, and K steps are run again from the checkpoint before them.
+ * The ledger of a run with gradients (grpo, sft) cannot rebuild weights: there every checkpoint's weights and moments
+ * are compared with it, and K steps are run again from the checkpoint before them.
  *
  * The chain is a checksum: who changes a fitness can make chain and digests anew.  Only evaluating finds that out. */
 #include "app_impl.h"

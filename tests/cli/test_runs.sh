@@ -19,7 +19,7 @@ d = json.load(open("out"))
 if d["parameters"] != 344736 or d["ranks"] != 4 or not d["fits"] or not 1e6 < d["node_bytes"] < 1e9 or d["eval_s"] <= 0:
     print(d)
 EOF
-for conf in "$source_folder"/conf/*.yaml; do
+for conf in "$source_folder"/conf/*.yaml "$source_folder"/conf/*/*.yaml; do
     for shape in llama3.2-1b qwen2.5-1.5b; do
         status 0 sower plan "$conf" --ranks 2 --set model.path="$source_folder/tests/fixtures/$shape"
     done
