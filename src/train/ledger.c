@@ -145,7 +145,7 @@ static sow_code grow(sow_ledger *l, int64_t *capacity)
     return SOW_OK;
 }
 
-/* One whole line: generation n + 1. */
+/* One whole line: generation or step n + 1. */
 static sow_code read_line(sow_ledger *l, const sow_json *json, const char *text, int64_t *capacity)
 {
     int64_t want = l->n + 1, generation = -1;
@@ -154,31 +154,27 @@ static sow_code read_line(sow_ledger *l, const sow_json *json, const char *text,
     sow_hash digest, chain, expected = {0};
     const form *f = &forms[l->form];
     sow_hash moments = {0};
+    char where[SOW_TEXT + 64];
+    (void)snprintf(where, sizeof where, "%s:%lld: %s %lld", l->path, (long long)want + 1, f->counter, (long long)want);
     if (!sow_json_to_int(sow_json_get(json, f->counter), &generation) || generation != want)
-        return SOW_FAIL(SOW_EFORMAT, "%s:%lld: generation %lld: its number is %lld, expected %lld", l->path,
-                        (long long)want + 1, (long long)want, (long long)generation, (long long)want);
+        return SOW_FAIL(SOW_EFORMAT, "%s: its number is %lld, expected %lld", where, (long long)generation,
+                        (long long)want);
     const sow_json *fitness = sow_json_get(json, f->list);
     if (sow_json_size(fitness) != l->population || sow_json_kind_of(fitness) != SOW_JSON_ARRAY)
-        return SOW_FAIL(SOW_EFORMAT, "%s:%lld: generation %lld: has %lld fitnesses, expected %lld", l->path,
-                        (long long)want + 1, (long long)want, (long long)sow_json_size(fitness),
+        return SOW_FAIL(SOW_EFORMAT, "%s: has %lld numbers, expected %lld", where, (long long)sow_json_size(fitness),
                         (long long)l->population);
     SOW_TRY(grow(l, capacity)); /* not before: the header alone may claim anything */
     for (int64_t i = 0; i < l->population; i++)
         if (!parse_fitness(sow_json_at(fitness, i), &l->fitness[l->n * l->population + i]))
-            return SOW_FAIL(SOW_EFORMAT,
-                            "%s:%lld: generation %lld: fitness %lld is not a finite C99 hexadecimal number", l->path,
-                            (long long)want + 1, (long long)want, (long long)i);
+            return SOW_FAIL(SOW_EFORMAT, "%s: number %lld is not a finite C99 hexadecimal number", where, (long long)i);
     if (!parse_hash(sow_json_get(json, "digest"), &digest) || !parse_hash(sow_json_get(json, "chain"), &chain) ||
         (f->has_moments && !parse_hash(sow_json_get(json, "moments"), &moments)))
-        return SOW_FAIL(SOW_EFORMAT, "%s:%lld: generation %lld: digest or chain is not 32 hexadecimal digits", l->path,
-                        (long long)want + 1, (long long)want);
+        return SOW_FAIL(SOW_EFORMAT, "%s: digest or chain is not 32 hexadecimal digits", where);
     SOW_TRY(extend_chain(sow_ledger_chain(l), text, chain_at == NULL ? 0 : (size_t)(chain_at - text), &expected));
     sow_hash_write(chain, hex);
     (void)snprintf(end, sizeof end, ", \"chain\": \"%s\"}", hex);
     if (!sow_hash_equal(chain, expected) || chain_at == NULL || strcmp(chain_at, end) != 0)
-        return SOW_FAIL(SOW_EFORMAT,
-                        "%s:%lld: generation %lld: the chain does not fit: the line or one before it was changed",
-                        l->path, (long long)want + 1, (long long)want);
+        return SOW_FAIL(SOW_EFORMAT, "%s: the chain does not fit: the line or one before it was changed", where);
     l->digests[l->n] = digest;
     l->moments[l->n] = moments;
     l->chains[l->n] = chain;
@@ -221,8 +217,8 @@ static sow_code take_line(sow_ledger *l, const char *text, size_t bytes, int64_t
     if (rc != SOW_OK) {
         *is_torn = is_last;
         return is_last ? SOW_OK
-                       : SOW_FAIL(SOW_EFORMAT, "%s:%lld: generation %lld: is not JSON", l->path, (long long)number,
-                                  (long long)number - 1);
+                       : SOW_FAIL(SOW_EFORMAT, "%s:%lld: %s %lld: is not JSON", l->path, (long long)number,
+                                  forms[l->form].counter, (long long)number - 1);
     }
     SOW_TRY_OR(rc, SOW_ALLOC(&copy, bytes + 1));
     memcpy(copy, text, bytes);

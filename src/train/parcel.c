@@ -79,8 +79,8 @@ sow_code sow_parcels_take(sow_parcels *parcels, const sow_message *message)
                         message->bytes, (int)HEAD_BYTES);
     memcpy(&p, message->data, message->bytes);
     size_t n = message->bytes - HEAD_BYTES;
-    if (p.id < 0 || p.id >= MAX_ID || p.total < 0 || p.total > max_total || p.offset < 0 ||
-        p.offset + (int64_t)n > p.total)
+    if (p.id < 0 || p.id >= MAX_ID || p.total < 0 || p.total > max_total || p.offset < 0 || (int64_t)n > p.total ||
+        p.offset > p.total - (int64_t)n)
         return SOW_FAIL(SOW_ECOMM, "rank %d sent a part of unit %d with bytes %lld of %lld", message->from, p.id,
                         (long long)p.offset, (long long)p.total);
     if (p.round < parcels->round)

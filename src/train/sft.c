@@ -7,6 +7,7 @@
  *
  * Every rank makes the batch itself: which rows is a pure function of (seed, step).  Prompt and completion are encoded
  * apart, so that a row's prompt is what generation would see; the model's first end token is the last target. */
+#include "sft_impl.h"
 #include "sgd_impl.h"
 
 #include "sower/alloc.h"
@@ -15,18 +16,7 @@
 
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-
-enum { MAX_MIX = 32, MIX_ROWS = 1000000000 };
-
-/* A line of `sft.mix`. */
-typedef struct portion {
-    char task[96], form[16];
-    double weight;
-    int job;      /* of the evaluator */
-    uint32_t end; /* a draw of 32 bits below it (and not below the portion before) is this one's */
-} portion;
 
 /* A row of the batch at work, in `ids`. */
 typedef struct row {
@@ -34,14 +24,12 @@ typedef struct row {
 } row;
 
 typedef struct sow_sft {
-    portion mix[MAX_MIX];
-    int64_t n_mix;
+    sow_mix mix;
+    sow_epochs epochs;
     int64_t step; /* of the batch held; -1: none */
     sow_ids ids;  /* of all rows */
     row *rows;    /* owned [batch] */
     int64_t n_targets;
-    int64_t *order; /* owned [rows of the task]: the epoch's */
-    int64_t epoch;  /* -1: none */
     sow_words text;
     /* Of the unit at work. */
     sow_train_unit *units;   /* owned [batch] */
@@ -49,136 +37,33 @@ typedef struct sow_sft {
     double *losses;          /* owned [batch] */
 } sow_sft;
 
-/* ---- the mix ---- */
-
-static void trim(const char **begin, const char **end)
+static sow_code open_mix(sow_run *run, sow_mix *mix)
 {
-    while (*begin < *end && **begin == ' ')
-        (*begin)++;
-    while (*end > *begin && (*end)[-1] == ' ')
-        (*end)--;
-}
-
-/* "countdown/short=1.3" */
-static bool parse_portion(const char *begin, const char *end, portion *out)
-{
-    char text[96];
-    char *rest = NULL;
-    trim(&begin, &end);
-    if (end - begin <= 0 || (size_t)(end - begin) >= sizeof text)
-        return false;
-    memcpy(text, begin, (size_t)(end - begin));
-    text[end - begin] = '\0';
-    char *equals = strchr(text, '='), *slash = strchr(text, '/');
-    if (equals == NULL || (slash != NULL && slash > equals))
-        return false;
-    *equals = '\0';
-    if (slash != NULL)
-        *slash = '\0';
-    out->weight = strtod(equals + 1, &rest);
-    (void)snprintf(out->task, sizeof out->task, "%s", text);
-    (void)snprintf(out->form, sizeof out->form, "%.15s", slash == NULL ? "" : slash + 1);
-    return rest != equals + 1 && *rest == '\0' && isfinite(out->weight) && out->weight > 0;
-}
-
-/* The portions of a mix; false: it is not one. */
-static bool parse_mix(const char *text, portion mix[MAX_MIX], int64_t *n)
-{
-    *n = 0;
-    for (const char *at = text; *at != '\0';) {
-        const char *comma = strchr(at, ','), *end = comma == NULL ? at + strlen(at) : comma;
-        if (*n == MAX_MIX || !parse_portion(at, end, &mix[*n]))
-            return false;
-        (*n)++;
-        at = comma == NULL ? end : comma + 1;
-    }
-    return true;
-}
-
-static sow_code check(const sow_conf *conf)
-{
-    portion mix[MAX_MIX];
-    int64_t n = 0;
-    const sow_options *o = sow_conf_options(conf);
-    if (!parse_mix(o->sft.mix, mix, &n))
-        return sow_conf_reject(conf, "sft.mix", "TASK=WEIGHT or TASK/FORM=WEIGHT with a weight above 0, by commas",
-                               NULL, 0);
-    for (int64_t i = 0; i < n; i++) {
-        const sow_task_kind *kind = sow_task_find(mix[i].task);
-        bool is_form = mix[i].form[0] == '\0' || strcmp(mix[i].form, "short") == 0 || strcmp(mix[i].form, "paper") == 0;
-        if (kind == NULL || kind->needs_file || !is_form)
-            return sow_conf_reject(conf, "sft.mix", "tasks with generated rows, forms short or paper", NULL, 0);
-    }
-    return SOW_OK;
-}
-
-/* Opens the tasks, and cuts 2^32 into their portions. */
-static sow_code open_mix(sow_run *run, sow_sft *s)
-{
-    double sum = 0, below = 0;
-    for (int64_t i = 0; i < s->n_mix; i++)
-        sum += s->mix[i].weight;
-    for (int64_t i = 0; i < s->n_mix; i++) {
-        portion *p = &s->mix[i];
-        sow_task_options options = run->options->task;
+    sow_mix_cut(mix);
+    for (int64_t i = 0; i < mix->n; i++) {
+        sow_task_options options;
         sow_task *task = NULL;
-        options.file[0] = '\0';
-        options.rows = MIX_ROWS;
-        options.offset = 0;
-        (void)snprintf(options.name, sizeof options.name, "%s", p->task);
-        if (p->form[0] != '\0')
-            (void)snprintf(options.form, sizeof options.form, "%s", p->form);
-        (void)snprintf(options.split, sizeof options.split, "train");
+        sow_mix_task(&mix->portions[i], &run->options->task, &options);
         SOW_TRY(sow_task_open(&options, &task));
-        sow_code rc = sow_evaluator_add(run->evaluator, task, 0, &p->job);
-        if (rc != SOW_OK)
-            sow_task_close(&task);
-        SOW_TRY(rc);
-        below += p->weight;
-        p->end = (uint32_t)llrint(fmin(below / sum * 0x1p32, 0x1p32 - 1));
+        SOW_TRY(sow_run_add_job(run, task, 0, &mix->portions[i].job));
     }
     return SOW_OK;
 }
 
 /* ---- rows ---- */
 
-/* The rows of an epoch in its order (Fisher and Yates). */
-static sow_code shuffle(sow_run *run, sow_sft *s, int64_t epoch, int64_t n)
-{
-    sow_random random;
-    if (s->epoch == epoch)
-        return SOW_OK;
-    if (s->order == NULL)
-        SOW_TRY(SOW_ALLOC(&s->order, n));
-    for (int64_t i = 0; i < n; i++)
-        s->order[i] = i;
-    sow_random_init(&random, sow_place_of(SOW_STREAM_DATA, (uint32_t)run->options->run.seed, (uint32_t)epoch, 1, 0));
-    sow_random_shuffle(&random, s->order, n, sizeof *s->order);
-    s->epoch = epoch;
-    return SOW_OK;
-}
-
 /* Which row of which job is number i of a step's batch. */
 static sow_code choose_row(sow_run *run, sow_sft *s, int64_t step, int64_t i, int *job, int64_t *number)
 {
     const sow_options *o = run->options;
-    if (s->n_mix == 0) {
-        int64_t n = sow_task_rows(sow_evaluator_task(run->evaluator, run->train_job));
-        int64_t at = (step - 1) * o->sft.batch + i;
-        SOW_TRY(shuffle(run, s, at / n, n));
-        *job = run->train_job;
-        *number = s->order[at % n];
+    uint32_t seed = (uint32_t)o->run.seed;
+    if (s->mix.n > 0) {
+        *job = s->mix.portions[sow_mix_draw(&s->mix, seed, step, i, number)].job;
         return SOW_OK;
     }
-    sow_random random;
-    sow_random_init(&random, sow_place_of(SOW_STREAM_DATA, (uint32_t)o->run.seed, (uint32_t)step, 2, (uint32_t)i));
-    uint32_t draw = sow_random_next(&random);
-    int64_t k = 0;
-    while (k < s->n_mix - 1 && draw >= s->mix[k].end)
-        k++;
-    *job = s->mix[k].job;
-    *number = sow_random_below(&random, MIX_ROWS);
-    return SOW_OK;
+    *job = run->train_job;
+    int64_t n = sow_task_rows(sow_evaluator_task(run->evaluator, run->train_job));
+    return sow_epochs_row(&s->epochs, seed, n, (step - 1) * o->sft.batch + i, number);
 }
 
 /* Appends a text row: prompt, completion, end token. */
@@ -350,14 +235,14 @@ static sow_code prepare(sow_run *run)
     SOW_TRY(sow_sgd_prepare(run));
     SOW_TRY(SOW_ALLOC(&s, 1));
     run->sgd->sft = s;
-    s->step = s->epoch = -1;
+    s->step = -1;
     SOW_TRY(SOW_ALLOC(&s->rows, batch));
     SOW_TRY(SOW_ALLOC(&s->units, batch));
     SOW_TRY(SOW_ALLOC(&s->sequences, batch));
     SOW_TRY(SOW_ALLOC(&s->losses, batch));
-    if (!parse_mix(run->options->sft.mix, s->mix, &s->n_mix))
-        return SOW_FAIL(SOW_ECONF, "sft.mix: '%s' is no mix", run->options->sft.mix);
-    return open_mix(run, s);
+    bool is_mix = sow_mix_parse(run->options->sft.mix, &s->mix);
+    SOW_ASSERT(is_mix); /* checked by root */
+    return open_mix(run, &s->mix);
 }
 
 static void fini(sow_run *run)
@@ -367,7 +252,7 @@ static void fini(sow_run *run)
         sow_ids_fini(&s->ids);
         sow_words_fini(&s->text);
         SOW_FREE(&s->rows);
-        SOW_FREE(&s->order);
+        sow_epochs_fini(&s->epochs);
         SOW_FREE(&s->units);
         SOW_FREE(&s->sequences);
         SOW_FREE(&s->losses);
@@ -400,7 +285,7 @@ const sow_method sow_method_sft = {
     .name = "sft",
     .doc = "supervised: cross-entropy of completions",
     .word = "step",
-    .check = check,
+    .check = sow_mix_check,
     .create = sow_sgd_create,
     .prepare = prepare,
     .fini = fini,

@@ -172,6 +172,22 @@ sed -i '1s/"ids": \[99/"ids": [128/' ids.jsonl
 sed -i 's/texts.jsonl/ids.jsonl/' sft.yaml
 refused 1 "token 128 is outside the model's vocabulary of 128" sower run sft.yaml --out wrong
 
+# wrong_row WORDS ROW: a file whose second row is wrong is refused with its line, before there is a folder.
+wrong_row() {
+    { echo '{"prompt": "calc 1+2=", "completion": "3"}'; echo "$2"; } >bad.jsonl
+    refused 1 "bad.jsonl:2: $1" sower run sft.yaml --out refused --set task.file=bad.jsonl
+    [ ! -e refused ] || fail "$2: a refused run leaves a folder"
+}
+wrong_row "prompt_tokens: " '{"ids": [1, 2, 3], "prompt_tokens": 0}'
+wrong_row "prompt_tokens: " '{"ids": [1, 2, 3], "prompt_tokens": 3}'
+wrong_row "prompt_tokens: " '{"ids": [1, 2, 3], "prompt_tokens": -1}'
+wrong_row "prompt_tokens: " '{"ids": [1, 2, 3]}'
+wrong_row "ids: " '{"ids": [1], "prompt_tokens": 1}'
+wrong_row "ids: item 1 is no token" '{"ids": [1, -2, 3], "prompt_tokens": 1}'
+wrong_row "ids: item 2 is no token" '{"ids": [1, 2, 3.5], "prompt_tokens": 1}'
+wrong_row "ids: is given beside prompt" '{"ids": [1, 2, 3], "prompt_tokens": 1, "prompt": "calc 1+2="}'
+wrong_row "completion: " '{"prompt": "calc 1+2=", "completion": 3}'
+
 # Every key that a run writes has its row in docs/METRICS.md.
 cat >grpo.yaml <<EOF
 method: grpo
