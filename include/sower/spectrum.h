@@ -26,8 +26,8 @@ SOW_NODISCARD sow_code sow_spectrum_measure(const sow_tensor *tensor, const floa
                                             sow_spectrum *out);
 bool sow_spectrum_has(const sow_tensor *tensor);
 
-/* Of all matrices of a kind: their number n, their norm together, means of the rest; false unless tensor `first` is the
- * first of its kind. */
+/* Of all matrices of a kind: their number n, their norm together, means of the rest, `top` as shares of each one's
+ * norm; false unless tensor `first` is the first of its kind. */
 bool sow_spectrum_of_kind(const sow_layout *layout, const sow_spectrum *spectra, int64_t first, sow_spectrum *out);
 
 /* The members of one JSON object: kinds, tensors.  spectra [n_tensors]; those of

@@ -106,6 +106,8 @@ bool sow_spectrum_of_kind(const sow_layout *layout, const sow_spectrum *spectra,
         sum.energy_1 += spectra[i].energy_1;
         sum.energy_10 += spectra[i].energy_10;
         sum.rank += spectra[i].rank;
+        for (int k = 0; k < SOW_SPECTRUM_TOP; k++)
+            sum.top[k] += spectra[i].norm > 0 ? spectra[i].top[k] / spectra[i].norm : 0;
     }
     double n = (double)sum.n;
     *out = (sow_spectrum){.n = sum.n,
@@ -114,6 +116,8 @@ bool sow_spectrum_of_kind(const sow_layout *layout, const sow_spectrum *spectra,
                           .energy_1 = sum.energy_1 / n,
                           .energy_10 = sum.energy_10 / n,
                           .rank = sum.rank / n};
+    for (int k = 0; k < SOW_SPECTRUM_TOP; k++)
+        out->top[k] = sum.top[k] / n;
     return true;
 }
 
@@ -124,6 +128,10 @@ void sow_spectrum_put(sow_line *line, const sow_layout *layout, const sow_spectr
     for (int64_t i = 0; i < layout->n_tensors; i++)
         if (sow_spectrum_of_kind(layout, spectra, i, &kind)) {
             sow_line_begin_object(line, group_of(layout, i));
+            sow_line_begin_array(line, "top_share");
+            for (int k = 0; k < SOW_SPECTRUM_TOP; k++)
+                sow_line_real(line, NULL, kind.top[k]);
+            sow_line_end_array(line);
             put_shares(line, &kind);
             sow_line_end_object(line);
         }

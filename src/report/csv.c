@@ -70,11 +70,10 @@ done:
 
 /* ---- JSON ---- */
 
-static void put_mean(sow_line *line, const char *id, const report_mean *mean, report_interval items)
+static void put_mean(sow_line *line, const char *id, const report_mean *mean)
 {
     static const char *const words[] = {"none", "student-t", "wilson"};
     bool is_change = strstr(id, "_change") != NULL && mean->interval == REPORT_BY_ITEMS;
-    (void)items;
     if (mean->n == 0) {
         sow_line_null(line, id);
         return;
@@ -101,7 +100,7 @@ static sow_code put_group(sow_line *line, const report *r, int64_t g)
     for (int m = 0; m < report_measure_count(); m++) {
         report_mean mean = {0};
         SOW_TRY(report_group_value(r, group, m, &mean));
-        put_mean(line, report_measure_at(m)->id, &mean, REPORT_NO_INTERVAL);
+        put_mean(line, report_measure_at(m)->id, &mean);
     }
     return SOW_OK;
 }
@@ -123,7 +122,7 @@ static sow_code put_run(sow_line *line, const report *r, int64_t i)
     sow_line_int(line, "step", report_run_end(run));
     for (int m = 0; m < report_measure_count(); m++) {
         report_mean mean = report_run_value(run, m, report_run_end(run));
-        put_mean(line, report_measure_at(m)->id, &mean, REPORT_NO_INTERVAL);
+        put_mean(line, report_measure_at(m)->id, &mean);
     }
     return SOW_OK;
 }

@@ -136,6 +136,9 @@ static void add_spent(const report_run *run, int64_t row, spent *total)
     double tokens = value_at(metrics, row, "tokens", "", ""), all = value_at(metrics, row, "num_tokens", "", "");
     double flops = value_at(metrics, row, "flops", "", ""), rate = value_at(metrics, row, "flops_per_s", "", "");
     double eval_s = value_at(metrics, row, "eval_s", "", ""), update_s = value_at(metrics, row, "update_s", "", "");
+    double rollouts =
+        value_at(metrics, row, "rollout_tokens", "", "") + value_at(metrics, row, "prompt_tokens", "", "");
+    tokens = isfinite(rollouts) ? rollouts : tokens; /* GRPO's `tokens` are those of its updates */
     total->tokens = isfinite(all) ? all : total->tokens + (isfinite(tokens) ? tokens : 0);
     total->flops += isfinite(flops) ? flops : isfinite(rate * eval_s) ? rate * eval_s : 0;
     double step_time = value_at(metrics, row, "step_time", "", "");

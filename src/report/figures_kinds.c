@@ -161,7 +161,7 @@ static sow_code make_layers(const report *r, const report_view *v, int n, report
     return add_groups(r, s, true);
 }
 
-/* The largest singular values of a kind, as shares of its norm. */
+/* The largest singular values of a kind, as shares of the norm. */
 static sow_code make_top(const report *r, const char *kind, report_plots *plots)
 {
     char id[64], title[96], column[2 * REPORT_NAME];
@@ -173,11 +173,9 @@ static sow_code make_top(const report *r, const char *kind, report_plots *plots)
     sow_words *s = &plots->script;
     for (int64_t g = 0; g < r->n_groups; g++) {
         SOW_TRY(sow_words_print(s, "$x%lld << EOD\n", (long long)g));
-        (void)snprintf(column, sizeof column, "kinds.%.100s.norm", kind);
-        double norm = report_last_mean(r, &r->groups[g], REPORT_SPECTRA, column);
         for (int i = 0; i < N_TOP; i++) {
-            (void)snprintf(column, sizeof column, "kinds.%.100s.top.%d", kind, i);
-            double value = 100 * report_last_mean(r, &r->groups[g], REPORT_SPECTRA, column) / norm;
+            (void)snprintf(column, sizeof column, "kinds.%.100s.top_share.%d", kind, i);
+            double value = 100 * report_last_mean(r, &r->groups[g], REPORT_SPECTRA, column);
             most = fmax(most, value);
             SOW_TRY(sow_words_print(s, "%d %.6g\n", i + 1, value));
         }
@@ -216,8 +214,12 @@ static sow_code make_spectra(const report *r, report_plots *plots)
     int n = frame == NULL ? 0 : find_kinds(frame, kinds);
     for (size_t i = 0; i < sizeof spectra / sizeof *spectra && n > 0; i++)
         SOW_TRY(make_kinds(r, &spectra[i], REPORT_SECTION_SPECTRA, kinds, n, plots));
-    for (int k = 0; k < n; k++)
-        SOW_TRY(make_top(r, kinds[k], plots));
+    for (int k = 0; k < n; k++) {
+        char column[2 * REPORT_NAME];
+        (void)snprintf(column, sizeof column, "kinds.%.100s.top_share.0", kinds[k]);
+        if (report_frame_find(frame, column) != NULL)
+            SOW_TRY(make_top(r, kinds[k], plots));
+    }
     return SOW_OK;
 }
 

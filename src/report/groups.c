@@ -314,9 +314,28 @@ static int64_t find_other(const report *r, const char *key)
     return -1;
 }
 
+/* A prior is the mean over its own probes. */
+static bool has_probes_of(const report_run *a, const report_run *b)
+{
+    for (int64_t i = 0; i < a->n_probes && a->n_probes == b->n_probes; i++)
+        if (strcmp(a->probes[i], b->probes[i]) != 0)
+            return false;
+    return a->n_probes == b->n_probes;
+}
+
+static sow_code warn_of_probes(report *r)
+{
+    for (int64_t i = 1; i < r->n_runs; i++)
+        if (r->runs[0].last_row >= 0 && r->runs[i].last_row >= 0 && !has_probes_of(&r->runs[0], &r->runs[i]))
+            return report_warn(r, "%s and %s followed different prior tasks: their prior accuracies do not compare",
+                               r->runs[0].name, r->runs[i].name);
+    return SOW_OK;
+}
+
 static sow_code warn_all(report *r)
 {
     int64_t other = find_other(r, "model_digest");
+    SOW_TRY(warn_of_probes(r));
     if (other > 0)
         SOW_TRY(report_warn(r, "%s and %s began from different base models: their accuracies and norms do not compare",
                             r->runs[0].name, r->runs[other].name));

@@ -128,8 +128,7 @@ struct sow_report {
     report_run *runs;     /* owned */
     report_group *groups; /* owned */
     int64_t n_warnings, warnings_capacity;
-    char **warnings;   /* owned */
-    sow_words figures; /* what the page says instead of figures, if there are none */
+    char **warnings; /* owned */
 };
 typedef struct sow_report report;
 
@@ -203,8 +202,7 @@ report_style report_style_of(const report *r, int64_t group);
 
 typedef struct report_plot {
     char id[64], title[96];
-    int section; /* number of a row of sections.def */
-    bool is_wide;
+    int section;   /* number of a row of sections.def */
     sow_words svg; /* ready for the page; empty if gnuplot did not make it */
 } report_plot;
 

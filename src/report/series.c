@@ -15,7 +15,8 @@
 #include <stdio.h>
 #include <string.h>
 
-enum kind { AT, CHANGE };
+enum kind { AT, CHANGE, COST };
+enum { COST_SEEDS = 3 };
 
 static const struct {
     report_measure shown;
@@ -56,12 +57,13 @@ report_mean report_mean_of(const double *values, int64_t n, double low, double h
 /* Where the interval of a column's items stands: "a.b.accuracy" has "a.b.low", any other X has "X.low". */
 static double bound_at(const report_frame *frame, const char *column, const char *which, int64_t row)
 {
-    char name[REPORT_NAME + 8];
+    char name[REPORT_NAME], path[REPORT_NAME + 8];
     size_t length = strlen(column), tail = strlen(".accuracy");
+    (void)snprintf(name, sizeof name, "%s", column);
     if (length > tail && strcmp(column + length - tail, ".accuracy") == 0)
-        length -= tail;
-    (void)snprintf(name, sizeof name, "%.*s.%s", (int)length, column, which);
-    return report_column_at(report_frame_find(frame, name), row);
+        name[length - tail] = '\0';
+    (void)snprintf(path, sizeof path, "%s.%s", name, which);
+    return report_column_at(report_frame_find(frame, path), row);
 }
 
 /* ---- Numbers of the table ---- */
@@ -114,6 +116,8 @@ sow_code report_group_value(const report *r, const report_group *group, int meas
         values[n++] = m.mean;
     }
     *out = n == 1 ? one : report_mean_of(values, n, (double)NAN, (double)NAN);
+    if (measures[measure].kind == COST && n < COST_SEEDS)
+        *out = (report_mean){.n = n, .mean = out->mean, .low = (double)NAN, .high = (double)NAN};
     SOW_FREE(&values);
     return SOW_OK;
 }

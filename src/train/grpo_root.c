@@ -158,6 +158,12 @@ static sow_code roll_out(sow_root *root, int64_t step, int64_t index)
     }
     /* An evaluation may have put other rows there; the step's are needed for prompts. */
     SOW_TRY(sow_run_draw(run, step));
+    g->prompt_tokens = 0;
+    for (int64_t i = 0; i < prompts; i++) {
+        int64_t tokens = 0;
+        SOW_TRY(sow_evaluator_prompt_tokens(run->evaluator, run->train_job, run->rows[i], &tokens));
+        g->prompt_tokens += tokens * run->options->grpo.group_size;
+    }
     g->rollout_s = sow_clock_now_s() - start;
     return SOW_OK;
 }
@@ -314,6 +320,7 @@ sow_code sow_grpo_put(sow_root *root, sow_line *line, int64_t step)
     sow_line_real(line, "importance_ratio/max", s->sum.ratio_max);
     sow_line_real(line, "completion_length", g->length);
     sow_line_int(line, "rollout_tokens", g->tokens);
+    sow_line_int(line, "prompt_tokens", g->prompt_tokens);
     sow_line_real(line, "rollout_s", g->rollout_s);
     sow_sgd_put(root, line, step);
     return SOW_OK;

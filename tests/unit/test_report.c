@@ -276,6 +276,19 @@ static void test_groups_when_bases_differ_then_warned_and_apart(void **state)
     sow_report_close(&report);
 }
 
+static void test_groups_when_probes_differ_then_warned(void **state)
+{
+    (void)state;
+    make_run("a", 1, 0.4, 0.9, "");
+    make_run("b", 2, 0.4, 0.9, "");
+    write_file("b", "metrics.jsonl",
+               "{\"step\": 0, \"eval\": {\"accuracy\": 0.2}, \"probes\": [{\"task\": \"rev\"}]}\n");
+    sow_report *report = REPORT_OF("a", "b");
+    assert_int_equal(sow_report_n_warnings(report), 1);
+    assert_non_null(strstr(sow_report_warning(report, 0), "a and b followed different prior tasks"));
+    sow_report_close(&report);
+}
+
 /* ---- Figures ---- */
 
 static void check_figures(const char *page, const char *const *ids, int n)
@@ -319,10 +332,10 @@ static void test_page_when_files_are_there_then_their_figures_are_too(void **sta
         "\"same_bf16\": 0.5, \"same_fp16\": 0.5}, \"kinds\": {\"q\": {\"n\": 9, \"norm\": 1.0, \"within\": "
         "[0.5], \"same_bf16\": 0.5, \"same_fp16\": 0.5}}, \"layers\": [{\"n\": 4, \"within\": [0.5]}, {\"n\": 5, "
         "\"within\": [0.25]}], \"tensors\": {\"secret\": {\"n\": 9}}}\n");
-    write_file(
-        "full", "spectra.jsonl",
-        "{\"step\": 2, \"kinds\": {\"q\": {\"norm\": 2.0, \"stable_rank\": 3.0, \"energy_1\": 0.25, \"top\": [1.0, "
-        "0.5]}}}\n");
+    write_file("full", "spectra.jsonl",
+               "{\"step\": 2, \"kinds\": {\"q\": {\"norm\": 2.0, \"stable_rank\": 3.0, \"energy_1\": 0.25, "
+               "\"top_share\": [1.0, "
+               "0.5]}}}\n");
     char metrics[SOW_TEXT], *text = NULL;
     path_of("full", "metrics.jsonl", metrics);
     CHECK_OK(sow_file_read(metrics, 1 << 20, &text, &bytes));
@@ -557,6 +570,7 @@ int main(void)
         cmocka_unit_test(test_groups_when_settings_differ_then_named_by_the_fewest_that_tell_them_apart),
         cmocka_unit_test(test_groups_when_the_same_seed_comes_twice_then_counted_once),
         cmocka_unit_test(test_groups_when_bases_differ_then_warned_and_apart),
+        cmocka_unit_test(test_groups_when_probes_differ_then_warned),
         cmocka_unit_test(test_page_when_files_are_there_then_their_figures_are_too),
         cmocka_unit_test(test_run_when_a_file_is_broken_then_invalid_with_one_reason),
         cmocka_unit_test(test_run_when_config_is_not_what_was_run_then_invalid),

@@ -95,6 +95,10 @@ static void test_json_when_two_of_a_kind_then_their_mean(void **state)
     assert_int_equal(sow_json_size(kinds), 1);
     assert_true(sow_json_to_real(sow_json_get(sow_json_get(kinds, "q"), "stable_rank"), &value) && value == 1.5);
     assert_true(sow_json_to_real(sow_json_get(sow_json_get(kinds, "q"), "rank"), &value) && value == 0.75);
+    const sow_json *shares = sow_json_get(sow_json_get(kinds, "q"), "top_share");
+    assert_int_equal(sow_json_size(shares), SOW_SPECTRUM_TOP);
+    assert_true(sow_json_to_real(sow_json_at(shares, 0), &value));
+    CHECK_NEAR(value, (1 / sqrt(2) + 1) / 2, 1e-12);
     assert_int_equal(sow_json_size(sow_json_get(json, "tensors")), 2);
     sow_json_destroy(&json);
     sow_line_destroy(&line);
