@@ -118,6 +118,11 @@ static int cut(char *text, char **parts, int n)
     return found;
 }
 
+/* " start perturb ..."; the first cannot be asked for. */
+#define PHASE(name, text) " " text
+static const char all_phases[] = SOW_PHASES(PHASE);
+#undef PHASE
+
 sow_code sow_phase_set_fault(const char *text, int my_rank)
 {
     char copy[64];
@@ -131,11 +136,10 @@ sow_code sow_phase_set_fault(const char *text, int my_rank)
         memcpy(copy, text, bytes + 1);
     if (bytes >= sizeof copy || cut(copy, parts, 4) != 4 || !sow_words_to_int(parts[0], &rank) || rank < 0 ||
         find_phase(parts[1]) < 0 || !sow_words_to_int(parts[2], &count) || count < 1 || find_signal(parts[3]) < 0)
-        return SOW_FAIL(
-            SOW_ECONF,
-            "run.fault: '%s' is not RANK:PHASE:COUNT:SIGNAL, expected a phase of perturb, prefill, decode, grade, "
-            "send, update, checkpoint, idle and a signal of KILL, STOP, TERM, ABRT, SEGV, e.g. 1:decode:3:KILL",
-            text);
+        return SOW_FAIL(SOW_ECONF,
+                        "run.fault: '%s' is not RANK:PHASE:COUNT:SIGNAL, expected a phase of%s and a signal of KILL, "
+                        "STOP, TERM, ABRT, SEGV, e.g. 1:decode:3:KILL",
+                        text, strchr(all_phases + 1, ' '));
     if (rank == my_rank) {
         fault.phase = find_phase(parts[1]);
         fault.signal = find_signal(parts[3]);

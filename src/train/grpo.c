@@ -103,6 +103,18 @@ static void fini(sow_run *run)
     sow_sgd_fini(run);
 }
 
+sow_code sow_grpo_reach(sow_grpo *g, int64_t n)
+{
+    float **blocks[] = {&g->old, &g->reference, &g->logprob, &g->entropy, &g->d_logprob, &g->d_entropy};
+    if (n <= g->token_capacity)
+        return SOW_OK;
+    int64_t bigger = n * 3 / 2;
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
+        SOW_TRY(SOW_RESIZE(blocks[i], g->token_capacity, bigger));
+    g->token_capacity = bigger;
+    return SOW_OK;
+}
+
 sow_code sow_grpo_take_parcel(sow_run *run, const sow_message *m)
 {
     if (run->sgd == NULL || run->sgd->grpo == NULL)

@@ -27,18 +27,6 @@ typedef struct gradient_job {
     bool is_first_update;    /* the policy has not moved since it sampled */
 } gradient_job;
 
-static sow_code grow_tokens(sow_grpo *g, int64_t n)
-{
-    float **blocks[] = {&g->old, &g->reference, &g->logprob, &g->entropy, &g->d_logprob, &g->d_entropy};
-    if (n <= g->token_capacity)
-        return SOW_OK;
-    int64_t bigger = n * 3 / 2;
-    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
-        SOW_TRY(SOW_RESIZE(blocks[i], g->token_capacity, bigger));
-    g->token_capacity = bigger;
-    return SOW_OK;
-}
-
 static sow_code fail_parcel(const gradient_job *job)
 {
     return SOW_FAIL(SOW_ECOMM, "the parcel of unit %d in round %d is cut short", job->unit->id, job->unit->round);
@@ -51,7 +39,7 @@ static sow_code read_sample(gradient_job *job, sow_reader *reader, int32_t last_
     sample_head head;
     if (!sow_reader_get(reader, &head, sizeof head) || head.n < 1)
         return fail_parcel(job);
-    SOW_TRY(grow_tokens(g, job->n_tokens + head.n));
+    SOW_TRY(sow_grpo_reach(g, job->n_tokens + head.n));
     SOW_TRY(SOW_GROW(&g->flat, &g->flat_capacity, *flat + head.n + 1));
     SOW_TRY(SOW_GROW(&g->sequences, &g->sequences_capacity, job->n_sequences));
     size_t bytes = (size_t)head.n * sizeof(float);

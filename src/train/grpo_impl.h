@@ -37,7 +37,7 @@ typedef struct sow_grpo {
     sow_parcels parcels; /* groups for gradient units */
     sow_bytes out;       /* the parcel being made */
     sow_ids ids;         /* prompts, or sequences */
-    sow_prompt *prompts; /* owned */
+    sow_prompt *prompts; /* owned, as all arrays below */
     sow_completion *completions;
     int64_t prompts_capacity, completions_capacity;
     /* Tokens of the samples of a unit, one behind the other. */
@@ -45,18 +45,21 @@ typedef struct sow_grpo {
     int64_t token_capacity;
     int32_t *flat; /* ids of sequences: [last prompt token, tokens] */
     int64_t flat_capacity;
-    struct grpo_sequence *sequences; /* owned */
+    struct grpo_sequence *sequences;
     sow_sequence *views;
     sow_train_unit *units;
     sow_score_item *items;
     int64_t sequences_capacity, views_capacity, units_capacity, items_capacity;
 } sow_grpo;
 
+/* Room for n tokens in the arrays above; what they hold stays. */
+SOW_NODISCARD sow_code sow_grpo_reach(sow_grpo *grpo, int64_t n);
+
 /* grpo_rollout.c: answers a unit of rollouts; the parcel is in grpo->out. */
 SOW_NODISCARD sow_code sow_grpo_rollout(sow_run *run, const sow_unit *unit, sow_result *out);
 /* grpo_gradient.c: answers a unit of a gradient from its parcel. */
 SOW_NODISCARD sow_code sow_grpo_gradient(sow_run *run, const sow_unit *unit, const sow_parcel *parcel, sow_result *out);
-/* Optimizer steps of one step of the run; prompts it draws; the step that theta[index] belongs to. */
+/* Optimizer steps of one step of the run; prompts it draws. */
 int64_t sow_grpo_updates(const sow_run *run);
 int64_t sow_grpo_prompts(const sow_run *run);
 /* grpo_root.c. */

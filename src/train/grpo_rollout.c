@@ -45,14 +45,7 @@ static sow_code flatten(sow_run *run, int64_t n, int64_t *n_tokens)
     }
     SOW_TRY(SOW_GROW(&g->flat, &g->flat_capacity, flat));
     SOW_TRY(SOW_GROW(&g->items, &g->items_capacity, n));
-    if (tokens > g->token_capacity) {
-        float **blocks[] = {&g->old, &g->reference, &g->logprob, &g->entropy, &g->d_logprob, &g->d_entropy};
-        for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
-            SOW_FREE(blocks[i]);
-            SOW_TRY(SOW_ALLOC(blocks[i], tokens));
-        }
-        g->token_capacity = tokens;
-    }
+    SOW_TRY(sow_grpo_reach(g, tokens));
     int32_t *at = g->flat;
     for (int64_t i = 0, first = 0; i < n; first += g->completions[i].n_sampled, i++) {
         sow_completion *c = &g->completions[i];

@@ -102,6 +102,9 @@ sow_code sow_optimizer_create(sow_world *world, sow_la *la, const sow_layout *la
     sow_optimizer *o = NULL;
     sow_code rc = SOW_OK;
     char *memory = NULL;
+    if (world != NULL && sow_world_size(world) > SOW_MAX_RANKS)
+        return SOW_FAIL(SOW_ECONF, "%d ranks, expected at most %d where gradients are summed: use threads",
+                        sow_world_size(world), (int)SOW_MAX_RANKS);
     SOW_TRY(SOW_ALLOC(&o, 1));
     measure(o, world, layout, block);
     o->la = la;
@@ -223,7 +226,7 @@ static sow_code add_nodes(sow_optimizer *o, int64_t key, const sow_rank_set *lea
 {
     int members[SOW_MAX_RANKS], n = 0;
     bool overflows = false;
-    for (int rank = 0; rank < sow_world_size(o->world) && rank < SOW_MAX_RANKS; rank++)
+    for (int rank = 0; rank < sow_world_size(o->world); rank++)
         if (sow_rank_set_has(leaders, rank))
             members[n++] = rank;
     SOW_TRY(sow_exact_sum(o->exact, members, n, key, o->total, o->layout->n_elements, &overflows));
@@ -347,7 +350,7 @@ float *sow_optimizer_moment(sow_optimizer *o, int which, int64_t t)
 
 void sow_optimizer_loaded(sow_optimizer *o, int64_t t)
 {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(sow_la_threads(o->la))
     for (int64_t i = 0; i < o->n_granules; i++)
         o->records[t % 2][i] = record_of(o, i, t);
 }

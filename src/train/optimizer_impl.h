@@ -34,7 +34,8 @@ static inline void sow_rank_set_add(sow_rank_set *set, int rank)
 
 typedef struct sow_optimizer sow_optimizer;
 
-/* Collective (before sow_world_seal); world NULL: this process alone.  la and layout outlive it. */
+/* Collective (before sow_world_seal); world NULL: this process alone.  la and layout outlive it.  SOW_ECONF for more
+ * than SOW_MAX_RANKS ranks. */
 SOW_NODISCARD sow_code sow_optimizer_create(sow_world *world, sow_la *la, const sow_layout *layout, int64_t block,
                                             sow_optimizer **out);
 /* Not collective, as all that follows. */

@@ -138,7 +138,7 @@ static sow_code weigh(void *context, const sow_token *tokens, int64_t n, sow_tok
 static sow_code run_gradient(sow_run *run, const sow_unit *unit, sow_result *out)
 {
     sow_sft *s = run->sgd->sft;
-    int64_t tokens = 0, loss = 0;
+    int64_t tokens = 0, targets = 0, loss = 0;
     SOW_TRY(make_batch(run, unit->group + 1));
     for (int32_t i = 0; i < unit->count; i++) {
         const row *r = &s->rows[unit->first + i];
@@ -148,6 +148,7 @@ static sow_code run_gradient(sow_run *run, const sow_unit *unit, sow_result *out
             .prefix = ids, .n_prefix = r->n_prompt - 1, .sequences = &s->sequences[i], .n_sequences = 1};
         s->losses[i] = 0;
         tokens += r->n;
+        targets += r->n - r->n_prompt;
     }
     sow_phase_enter(SOW_PHASE_BACKWARD);
     SOW_TRY(sow_gradient_run(run->sgd->gradient,
@@ -161,7 +162,7 @@ static sow_code run_gradient(sow_run *run, const sow_unit *unit, sow_result *out
                                                   .sums = sow_sgd_sums(run, unit->round)}));
     for (int32_t i = 0; i < unit->count; i++)
         loss += sow_sgd_fixed(s->losses[i] / (double)s->n_targets);
-    run->sgd->stats = (sow_sgd_stats){.tokens = s->n_targets, .sequences = unit->count};
+    run->sgd->stats = (sow_sgd_stats){.tokens = targets, .sequences = unit->count};
     *out = (sow_result){.round = unit->round,
                         .id = unit->id,
                         .reward = loss,

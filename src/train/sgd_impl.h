@@ -35,10 +35,9 @@ typedef struct sow_sgd {
     sow_gradient *gradient;   /* owned */
     int64_t gradient_index;   /* theta that its transposed weights are of; -1: none */
     int32_t sums_round;       /* round that this rank's sums belong to; -1: none */
-    reduce_message reduce;    /* the last one, for `lead` */
-    apply_message apply;
-    sow_sgd_stats stats; /* of the unit just answered */
-    struct sow_sft *sft; /* owned; NULL for grpo */
+    reduce_message reduce;    /* the last one */
+    sow_sgd_stats stats;      /* of the unit just answered */
+    struct sow_sft *sft;      /* owned; NULL for grpo */
     struct sow_grpo *grpo;
 } sow_sgd;
 
@@ -62,7 +61,7 @@ void sow_sgd_fini(sow_run *run);
 void sow_sgd_plan(const sow_plan_args *args, int64_t rows, int64_t samples, sow_plan *out);
 int sow_sgd_center(const sow_run *run, int64_t step);
 int32_t sow_sgd_round(sow_root *root, int64_t step);
-/* Units of evaluations; false in *has: it is none. */
+/* Answers a unit of an evaluation; *is_stale as in sow_method. */
 SOW_NODISCARD sow_code sow_sgd_evaluate(sow_run *run, const sow_unit *unit, sow_result *out, bool *is_stale);
 /* theta[index] into replica (and transposed weights); *has false: theta has moved on. */
 SOW_NODISCARD sow_code sow_sgd_weights(sow_run *run, int64_t index, bool wants_gradient, bool *has);

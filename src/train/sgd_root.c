@@ -87,22 +87,17 @@ static bool choose_ranks(sow_root *root, int64_t n_units, reduce_message *out)
     return true;
 }
 
-/* Waits for a node's word on the gradient; *is_lost: it will not come, or another node was missed. */
+/* Waits for the word of another node than root's on the gradient; *is_lost: it will not come, or a third node was
+ * missed. */
 static sow_code await_reduced(sow_root *root, int node, int32_t key, bool *is_lost)
 {
     node_word *word = &root->nodes[node];
     while (word->reduced != key && word->asked >= 0) {
         SOW_TRY(sow_root_rest(root));
-        if (sow_queue_is_heard(root->queue, word->asked))
-            continue;
-        if (sow_world_n_nodes(root->run->world) > 1) { /* it was to add the nodes together: others wait for it */
+        if (!sow_queue_is_heard(root->queue, word->asked)) { /* others wait for it to add the nodes together */
             *is_lost = true;
             return SOW_OK;
         }
-        word->asked = sow_root_choose_leader(root, node);
-        lead_message lead = {.generation = -1, .key = key};
-        if (word->asked > 0)
-            SOW_TRY(sow_world_send(root->run->world, word->asked, TAG_LEAD, &lead, sizeof lead));
     }
     *is_lost = *is_lost || (word->asked >= 0 && word->code != SOW_OK);
     return SOW_OK;

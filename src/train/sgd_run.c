@@ -13,7 +13,7 @@ sow_code sow_sgd_create(sow_run *run)
 {
     const sow_options *o = run->options;
     SOW_TRY(SOW_ALLOC(&run->sgd, 1));
-    *run->sgd = (sow_sgd){.gradient_index = -1, .sums_round = -1, .reduce.key = -1, .apply.t = -1};
+    *run->sgd = (sow_sgd){.gradient_index = -1, .sums_round = -1, .reduce.key = -1};
     SOW_TRY(sow_optimizer_create(run->world, run->la, run->layout, o->es.update_block, &run->sgd->optimizer));
     if (sow_run_leads(run))
         sow_optimizer_loaded(run->sgd->optimizer, 0);
@@ -165,7 +165,6 @@ sow_code sow_sgd_apply(sow_run *run, const apply_message *message, sow_step *out
     bool is_over = !sow_theta_is_newest(run->theta, message->t - 1) && !sow_theta_is_newest(run->theta, message->t);
     if (!is_over && !sow_optimizer_has(run->sgd->optimizer, message->key))
         leave(run, message->t);
-    run->sgd->apply = *message;
     sow_optimizer_step(run->sgd->optimizer,
                        &(sow_adamw_step){.t = message->t,
                                          .rate = message->rate,

@@ -57,8 +57,7 @@ typedef struct fitness_message {
 _Static_assert(sizeof(fitness_message) <= SOW_MESSAGE_BYTES, "a part of the fitnesses fits one message");
 
 typedef struct lead_message {
-    int32_t generation; /* of the step; of a gradient: -1 */
-    int32_t key;        /* attempt of the gradient */
+    int32_t generation; /* of the step; with an optimizer the number of theta */
 } lead_message;
 
 typedef struct digest_message {
@@ -84,7 +83,6 @@ _Static_assert(sizeof(reduce_message) <= SOW_MESSAGE_BYTES, "two sets of ranks f
 
 typedef struct reduced_message {
     int32_t key, code; /* sow_code */
-    double norm;
 } reduced_message;
 
 /* theta[t] from theta[t - 1] with the gradient of attempt `key`. */

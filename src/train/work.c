@@ -96,7 +96,6 @@ static sow_code tell_reduced(sow_run *run)
     if (rc != SOW_OK && rc != SOW_ECOMM)
         return rc;
     message.code = (int32_t)rc; /* another node was lost: root begins anew */
-    message.norm = sow_optimizer_norm(run->sgd->optimizer);
     return sow_world_send(run->world, 0, TAG_REDUCED, &message, sizeof message);
 }
 
@@ -132,8 +131,6 @@ static sow_code on_lead(work *w, const sow_message *m)
 {
     lead_message message;
     memcpy(&message, m->data, sizeof message);
-    if (message.generation < 0)
-        return w->run->sgd->reduce.key == message.key ? tell_reduced(w->run) : SOW_OK;
     return w->has_step && w->step.generation == message.generation ? lead(w) : SOW_OK;
 }
 
