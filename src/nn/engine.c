@@ -245,7 +245,7 @@ static void take_row(sow_engine *engine, const sow_source *source, int64_t i, in
     const int64_t vocab = forward->layout->shape.vocab_size;
     sow_logit_row logits = {.item = engine->slots[row->sequence].item,
                             .position = row->position,
-                            .logits = forward->logits + at * forward->vocab_pad,
+                            .logits = forward->logits + at * forward->logits_ld,
                             .thread = omp_get_thread_num()};
     logits.best = (int32_t)forward->kernels->argmax(vocab, logits.logits, &logits.max);
     if (row->is_overflowing || logits.best < 0 || forward->kernels->has_non_finite(vocab, logits.logits))

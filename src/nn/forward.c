@@ -36,22 +36,28 @@ bool sow_forward_is_worth(const sow_forward *forward, int64_t n, int64_t cost)
     return forward->threads > 1 && n > 1 && n * cost >= worth_waking;
 }
 
+int64_t sow_row_ld(int64_t n)
+{
+    n = sow_la_padded(n);
+    return n % 1024 == 0 ? n + SOW_PANEL / 2 : n;
+}
+
 /* The sizes of a pass's arrays in floats, in the order of the fields from x to logits. */
 enum { N_ARRAYS = 8 };
 
 static void array_floats(const sow_shape *shape, int64_t m, int64_t floats[N_ARRAYS])
 {
-    const int64_t hidden_pad = sow_la_padded(shape->hidden_size), ff_pad = sow_la_padded(shape->intermediate_size);
+    const int64_t hidden = sow_row_ld(shape->hidden_size), inner = shape->intermediate_size;
     const int64_t q = shape->n_heads * shape->head_dim, kv = shape->n_kv_heads * shape->head_dim;
     const int64_t sizes[N_ARRAYS] = {
-        m * hidden_pad,
-        m * shape->hidden_size,
-        m * (sow_la_padded(q) + 2 * sow_la_padded(kv)),
-        m * q,
-        m * hidden_pad,
-        m * 2 * ff_pad,
-        m * shape->intermediate_size,
-        (m > 0 ? SOW_LOGIT_ROWS : 0) * sow_la_padded(shape->vocab_size),
+        m * hidden,
+        m * hidden,
+        m * sow_row_ld(sow_la_padded(q) + 2 * sow_la_padded(kv)),
+        m * sow_row_ld(q),
+        m * hidden,
+        m * sow_row_ld(2 * sow_la_padded(inner)),
+        m * sow_row_ld(inner),
+        (m > 0 ? SOW_LOGIT_ROWS : 0) * sow_row_ld(shape->vocab_size),
     };
     for (int i = 0; i < N_ARRAYS; i++)
         floats[i] = (sizes[i] + 15) / 16 * 16; /* each begins on a 64-byte boundary */
@@ -78,9 +84,13 @@ sow_code sow_forward_init(sow_forward *forward, sow_la *la, const sow_layout *la
         .q_pad = sow_la_padded(shape->n_heads * shape->head_dim),
         .kv_pad = sow_la_padded(shape->n_kv_heads * shape->head_dim),
         .ff_pad = sow_la_padded(shape->intermediate_size),
-        .hidden_pad = sow_la_padded(shape->hidden_size),
-        .vocab_pad = sow_la_padded(shape->vocab_size),
+        .hidden_ld = sow_row_ld(shape->hidden_size),
+        .attended_ld = sow_row_ld(shape->n_heads * shape->head_dim),
+        .gate_up_ld = sow_row_ld(2 * sow_la_padded(shape->intermediate_size)),
+        .inner_ld = sow_row_ld(shape->intermediate_size),
+        .logits_ld = sow_row_ld(shape->vocab_size),
     };
+    forward->qkv_ld = sow_row_ld(forward->q_pad + 2 * forward->kv_pad);
     sow_cache_init(&forward->cache, shape);
     SOW_TRY(sow_rope_init(&forward->rope, shape));
     SOW_TRY(SOW_ALLOC(&forward->block, sow_forward_floats(layout, max_rows)));
@@ -152,8 +162,8 @@ void sow_forward_linear(sow_forward *forward, const sow_replica *replica, sow_li
                       .m_size = m,
                       .n_size = size.n_pad,
                       .k_size = size.k,
-                      .ldx = size.k,
-                      .ldy = size.n_pad,
+                      .ldx = sow_row_ld(size.k),
+                      .ldy = sow_row_ld(size.n_pad),
                       .x = x,
                       .w = sow_replica_find(replica, size.kind, layer),
                       .bias = size.bias == SOW_N_TENSOR_KINDS ? NULL : sow_replica_find(replica, size.bias, layer),
@@ -169,14 +179,14 @@ static void embed_rows(sow_forward *forward, const sow_replica *replica, const s
     const void *embedding = sow_replica_find(replica, SOW_TENSOR_EMBED, -1);
     for (int64_t i = 0; i < m; i++)
         sow_la_packed_row(sow_replica_type(replica), hidden, embedding, rows[i].token,
-                          forward->x + i * forward->hidden_pad);
+                          forward->x + i * forward->hidden_ld);
 }
 
 /* x += y (unless `is_first`), normed = norm(x) by the weights of `kind`. */
 static void add_and_norm(sow_forward *forward, const sow_replica *replica, int64_t m, bool is_first,
                          sow_tensor_kind kind, int64_t layer)
 {
-    const int64_t hidden = forward->layout->shape.hidden_size, pad = forward->hidden_pad;
+    const int64_t hidden = forward->layout->shape.hidden_size, pad = forward->hidden_ld;
     const float *w = sow_replica_find(replica, kind, layer);
     const float eps = (float)forward->layout->shape.rms_norm_eps;
     const sow_kernels *kernels = forward->kernels;
@@ -184,7 +194,7 @@ static void add_and_norm(sow_forward *forward, const sow_replica *replica, int64
     for (int64_t i = 0; i < m; i++) {
         if (!is_first)
             kernels->add(hidden, forward->y + i * pad, forward->x + i * pad);
-        kernels->rms_norm(hidden, forward->x + i * pad, w, eps, forward->normed + i * hidden);
+        kernels->rms_norm(hidden, forward->x + i * pad, w, eps, forward->normed + i * pad);
     }
 }
 
@@ -216,7 +226,7 @@ bool sow_forward_overflows(int64_t n, const float *x)
 static void store_rows(sow_forward *forward, const sow_replica *replica, sow_row *rows, int64_t m, int64_t layer)
 {
     const sow_shape *shape = &forward->layout->shape;
-    const int64_t stride = forward->q_pad + 2 * forward->kv_pad, dim = shape->head_dim;
+    const int64_t stride = forward->qkv_ld, dim = shape->head_dim;
     const float *q_norm = shape->has_qk_norm ? sow_replica_find(replica, SOW_TENSOR_Q_NORM, layer) : NULL;
     const float *k_norm = shape->has_qk_norm ? sow_replica_find(replica, SOW_TENSOR_K_NORM, layer) : NULL;
 #pragma omp parallel for schedule(static)                                                                              \
@@ -231,7 +241,7 @@ static void store_rows(sow_forward *forward, const sow_replica *replica, sow_row
             sow_cache_write(&forward->cache, base, position % SOW_PAGE, k + h * dim, v + h * dim);
         }
         if (layer + 1 == shape->n_layers)
-            rows[i].is_overflowing = sow_forward_overflows(shape->hidden_size, forward->x + i * forward->hidden_pad);
+            rows[i].is_overflowing = sow_forward_overflows(shape->hidden_size, forward->x + i * forward->hidden_ld);
     }
 }
 
@@ -240,7 +250,7 @@ static void attend_heads(const sow_forward *forward, const sow_row *row, int64_t
                          int64_t count)
 {
     const sow_shape *shape = &forward->layout->shape;
-    const int64_t dim = shape->head_dim, stride = forward->q_pad + 2 * forward->kv_pad;
+    const int64_t dim = shape->head_dim, stride = forward->qkv_ld;
     const int64_t group = shape->n_heads / shape->n_kv_heads, n = row->position + 1;
     const int64_t thread = omp_get_thread_num();
     const float **bases = forward->page_bases + thread * (forward->n_positions / SOW_PAGE);
@@ -255,7 +265,7 @@ static void attend_heads(const sow_forward *forward, const sow_row *row, int64_t
         .q = forward->qkv + i * stride + head * dim,
         .pages = bases,
         .scores = forward->scores + thread * group * forward->n_positions,
-        .out = forward->attended + (i * shape->n_heads + head) * dim,
+        .out = forward->attended + i * forward->attended_ld + head * dim,
     });
 }
 
@@ -282,7 +292,7 @@ static void attend_rows(sow_forward *forward, const sow_row *rows, int64_t m, in
 /* Keeps the rows that want logits or must be reported: their entries, x and q move to the front. */
 static int64_t keep_wanted(sow_forward *forward, sow_row *rows, int64_t m)
 {
-    const int64_t stride = forward->q_pad + 2 * forward->kv_pad, pad = forward->hidden_pad;
+    const int64_t stride = forward->qkv_ld, pad = forward->hidden_ld;
     int64_t kept = 0;
     for (int64_t i = 0; i < m; i++) {
         if (!rows[i].wants_logits && !rows[i].is_overflowing)
@@ -302,8 +312,8 @@ static void run_gate(sow_forward *forward, int64_t m)
     const int64_t n = forward->layout->shape.intermediate_size, pad = forward->ff_pad;
 #pragma omp parallel for schedule(static) num_threads(forward->threads) if (sow_forward_is_worth(forward, m, 4 * n))
     for (int64_t i = 0; i < m; i++) {
-        const float *gate = forward->gate_up + i * 2 * pad;
-        forward->kernels->swiglu(n, gate, gate + pad, forward->inner + i * n);
+        const float *gate = forward->gate_up + i * forward->gate_up_ld;
+        forward->kernels->swiglu(n, gate, gate + pad, forward->inner + i * forward->inner_ld);
     }
 }
 
@@ -340,13 +350,13 @@ void sow_forward_run(sow_forward *forward, const sow_replica *replica, sow_row *
         m = run_layer(forward, replica, rows, m, layer);
     for (int64_t i = 0; i < m; i++)
         rows[i].is_overflowing =
-            rows[i].is_overflowing || sow_forward_overflows(hidden, forward->x + i * forward->hidden_pad);
+            rows[i].is_overflowing || sow_forward_overflows(hidden, forward->x + i * forward->hidden_ld);
     *n_rows = m;
 }
 
 void sow_forward_logits(sow_forward *forward, const sow_replica *replica, int64_t first, int64_t n)
 {
     SOW_ASSERT(n >= 1 && n <= SOW_LOGIT_ROWS);
-    sow_forward_linear(forward, replica, SOW_LINEAR_HEAD, -1, n,
-                       forward->normed + first * forward->layout->shape.hidden_size, forward->logits);
+    sow_forward_linear(forward, replica, SOW_LINEAR_HEAD, -1, n, forward->normed + first * forward->hidden_ld,
+                       forward->logits);
 }

@@ -85,7 +85,7 @@ static int32_t choose(const generation *g, const sow_logit_row *row, int64_t tok
     const uint64_t random =
         sow_sample_bits(args->seed, args->step, (uint32_t)(args->first_prompt + row->item), (uint64_t)token);
     return sow_sample(forward->kernels, forward->layout->shape.vocab_size, row->logits, row->max, args->temperature,
-                      random, g->engine->draws + row->thread * forward->vocab_pad);
+                      random, g->engine->draws + row->thread * forward->logits_ld);
 }
 
 static int32_t take_token(void *context, const sow_logit_row *row)
@@ -157,7 +157,7 @@ static sow_code reserve(const generation *g)
         RESERVE(engine->logprobs, engine->logprobs_room, n_ids);
     RESERVE(engine->stop_table, engine->stop_room, (int64_t)g->stop_bytes);
     if (g->args->temperature != 0.0 && engine->draws == NULL)
-        SOW_TRY(SOW_ALLOC(&engine->draws, engine->forward.threads * engine->forward.vocab_pad));
+        SOW_TRY(SOW_ALLOC(&engine->draws, engine->forward.threads * engine->forward.logits_ld));
     return SOW_OK;
 }
 

@@ -45,26 +45,31 @@ static int64_t even(int64_t floats)
 
 static void kept_floats(const sow_shape *shape, int64_t m, int64_t out[SOW_N_KEPT])
 {
-    const int64_t hidden = shape->hidden_size, inner = shape->intermediate_size;
+    const int64_t hidden = sow_row_ld(shape->hidden_size), inner = shape->intermediate_size;
     const int64_t q = shape->n_heads * shape->head_dim, kv = shape->n_kv_heads * shape->head_dim;
     const int64_t sizes[SOW_N_KEPT] = {hidden,
-                                       sow_la_padded(q) + 2 * sow_la_padded(kv),
+                                       sow_row_ld(sow_la_padded(q) + 2 * sow_la_padded(kv)),
                                        shape->has_qk_norm ? q + kv : 0,
-                                       q,
-                                       sow_la_padded(hidden),
+                                       sow_row_ld(q),
                                        hidden,
-                                       2 * sow_la_padded(inner),
-                                       inner};
+                                       hidden,
+                                       sow_row_ld(2 * sow_la_padded(inner)),
+                                       sow_row_ld(inner)};
     for (int i = 0; i < SOW_N_KEPT; i++)
         out[i] = even(m * sizes[i]);
 }
 
 static void work_floats(const sow_shape *shape, int64_t m, int64_t out[SOW_N_WORK])
 {
-    const int64_t hidden = sow_la_padded(shape->hidden_size), inner = sow_la_padded(shape->intermediate_size);
-    const int64_t q = sow_la_padded(shape->n_heads * shape->head_dim);
-    const int64_t kv = sow_la_padded(shape->n_kv_heads * shape->head_dim);
-    const int64_t sizes[SOW_N_WORK] = {hidden, hidden, hidden, q + 2 * kv, q, inner, 3 * shape->n_heads};
+    const int64_t hidden = sow_row_ld(shape->hidden_size), q = shape->n_heads * shape->head_dim;
+    const int64_t kv = shape->n_kv_heads * shape->head_dim;
+    const int64_t sizes[SOW_N_WORK] = {hidden,
+                                       hidden,
+                                       hidden,
+                                       sow_row_ld(sow_la_padded(q) + 2 * sow_la_padded(kv)),
+                                       sow_row_ld(q),
+                                       sow_row_ld(shape->intermediate_size),
+                                       3 * shape->n_heads};
     for (int i = 0; i < SOW_N_WORK; i++)
         out[i] = even(m * sizes[i]);
 }
@@ -148,12 +153,12 @@ size_t sow_gradient_bytes(const sow_layout *layout, sow_type type, const sow_gra
     while (recompute + 1 < N_RECOMPUTES && strcmp(options->recompute, recompute_names[recompute]) != 0)
         recompute++;
     const room r = make_room(shape, recompute, most(options->row_tokens, positions), positions);
-    const double hidden = (double)sow_la_padded(shape->hidden_size), rows = (double)r.rows;
+    const double hidden = (double)sow_row_ld(shape->hidden_size), rows = (double)r.rows;
     const double kv = (double)(shape->n_kv_heads * shape->head_dim), n_layers = (double)shape->n_layers;
     double floats = (double)layout->n_elements + (n_layers + 1) * rows * hidden;
     floats += (double)r.n_kept * (double)kept_sum(shape, r.rows) + (double)work_sum(shape, r.rows);
     floats += (double)r.pages * (double)page_floats(shape);
-    floats += (double)r.head_rows * (double)sow_la_padded(shape->vocab_size);
+    floats += (double)r.head_rows * (double)sow_row_ld(shape->vocab_size);
     floats += 2.0 * n_layers * (double)r.positions * 2.0 * kv; /* a prefix of several passes */
     const double bytes = 4.0 * floats + (double)transposed_bytes(shape, type);
     return bytes < (double)(SIZE_MAX / 2) ? (size_t)bytes : SIZE_MAX / 2;
@@ -281,14 +286,14 @@ static sow_code take_room(sow_gradient *g, const room *r)
     SOW_TRY(SOW_ALLOC(&pass->tokens, r->rows));
     SOW_TRY(SOW_ALLOC(&pass->row_segments, r->rows));
     SOW_TRY(SOW_ALLOC(&pass->page_segments, r->pages));
-    SOW_TRY(SOW_ALLOC(&g->states, (shape->n_layers + 1) * r->rows * g->forward.hidden_pad));
+    SOW_TRY(SOW_ALLOC(&g->states, (shape->n_layers + 1) * r->rows * g->forward.hidden_ld));
     SOW_TRY(SOW_ALLOC(&g->kept_block, r->n_kept * kept_sum(shape, r->rows)));
     SOW_TRY(SOW_ALLOC(&g->kept, r->n_kept));
     SOW_TRY(SOW_ALLOC(&g->work_block, work_sum(shape, r->rows)));
     SOW_TRY(SOW_ALLOC(&g->page_block, r->pages * page_floats(shape)));
     SOW_TRY(SOW_ALLOC(&g->scores, threads * 2 * group * r->positions));
     SOW_TRY(SOW_ALLOC(&g->bases, threads * (r->positions / SOW_PAGE)));
-    SOW_TRY(SOW_ALLOC(&g->logits, r->head_rows * g->forward.vocab_pad));
+    SOW_TRY(SOW_ALLOC(&g->logits, r->head_rows * g->forward.logits_ld));
     SOW_TRY(SOW_ALLOC(&g->head, r->head_rows));
     SOW_TRY(SOW_ALLOC(&g->targets, r->head_rows));
     SOW_TRY(SOW_ALLOC(&g->weights, r->head_rows));
@@ -396,8 +401,8 @@ void sow_gradient_linear(sow_gradient *g, sow_linear linear, int64_t layer, int6
                                             .m_size = m,
                                             .n_size = sow_la_padded(size.k),
                                             .k_size = size.n_pad,
-                                            .ldx = size.n_pad,
-                                            .ldy = sow_la_padded(size.k),
+                                            .ldx = sow_row_ld(size.n_pad),
+                                            .ldy = sow_row_ld(size.k),
                                             .x = dy,
                                             .w = transposed_at(g, linear, layer),
                                             .y = dx});

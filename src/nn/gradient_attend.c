@@ -36,7 +36,7 @@ typedef struct source {
 static source source_of(const sow_gradient *g, int64_t layer, const sow_kept *kept, const sow_segment *segment)
 {
     const sow_forward *f = &g->forward;
-    const int64_t kv = g->layout->shape.n_kv_heads * g->layout->shape.head_dim, stride = f->q_pad + 2 * f->kv_pad;
+    const int64_t kv = g->layout->shape.n_kv_heads * g->layout->shape.head_dim, stride = f->qkv_ld;
     if (segment->n_rows > 0) {
         const float *k = kept->qkv + segment->first_row * stride + f->q_pad;
         return (source){k, k + f->kv_pad, stride};
@@ -142,7 +142,7 @@ static void attend_row(const sow_gradient *g, int64_t row, int64_t head, const s
 {
     const sow_shape *shape = &g->layout->shape;
     const int64_t dim = shape->head_dim, group = shape->n_heads / shape->n_kv_heads;
-    const int64_t stride = g->forward.q_pad + 2 * g->forward.kv_pad, position = position_of(g, row);
+    const int64_t stride = g->forward.qkv_ld, position = position_of(g, row);
     g->kernels->attention(&(sow_attention_args){
         .n_positions = position + 1,
         .head_dim = dim,
@@ -152,7 +152,7 @@ static void attend_row(const sow_gradient *g, int64_t row, int64_t head, const s
         .q = kept->qkv + row * stride + head * group * dim,
         .pages = list_pages(g, &g->pass.segments[g->pass.row_segments[row]], position, head),
         .scores = scores_of_thread(g),
-        .out = kept->attended + (row * shape->n_heads + head * group) * dim,
+        .out = kept->attended + row * g->forward.attended_ld + head * group * dim,
     });
 }
 
@@ -180,14 +180,14 @@ static void find_dq(const sow_gradient *g, int64_t row, int64_t head, const sow_
 {
     const sow_shape *shape = &g->layout->shape;
     const int64_t dim = shape->head_dim, group = shape->n_heads / shape->n_kv_heads, first = head * group;
-    const int64_t stride = g->forward.q_pad + 2 * g->forward.kv_pad, position = position_of(g, row);
+    const int64_t stride = g->forward.qkv_ld, position = position_of(g, row);
     g->kernels->attention_dq(&(sow_attention_dq_args){
         .n_positions = position + 1,
         .head_dim = dim,
         .n_queries = group,
         .scale = (float)(1.0 / sqrt((double)dim)),
         .q = kept->qkv + row * stride + first * dim,
-        .dy = g->work.dattended + row * g->forward.q_pad + first * dim,
+        .dy = g->work.dattended + row * g->forward.attended_ld + first * dim,
         .pages = list_pages(g, &g->pass.segments[g->pass.row_segments[row]], position, head),
         .scores = scores_of_thread(g),
         .dq = g->work.dqkv + row * stride + first * dim,
@@ -208,7 +208,7 @@ static void add_queries(const sow_gradient *g, const sow_segment *segment, const
 {
     const sow_shape *shape = &g->layout->shape;
     const int64_t dim = shape->head_dim, group = shape->n_heads / shape->n_kv_heads, head = t->head * group;
-    const int64_t stride = g->forward.q_pad + 2 * g->forward.kv_pad;
+    const int64_t stride = g->forward.qkv_ld;
     const int64_t position = t->first > segment->first ? t->first : segment->first; /* of the first row that sees it */
     const int64_t row = segment->first_row + position - segment->first;
     g->kernels->attention_dkv(&(sow_attention_dkv_args){
@@ -219,11 +219,11 @@ static void add_queries(const sow_gradient *g, const sow_segment *segment, const
         .end = t->end - t->begin,
         .n_visible = position - t->begin + 1,
         .ldq = stride,
-        .ldo = g->forward.q_pad,
+        .ldo = g->forward.attended_ld,
         .ld_stats = shape->n_heads,
         .page = page_base(g, t->page, t->head),
         .q = kept->qkv + row * stride + head * dim,
-        .dy = g->work.dattended + row * g->forward.q_pad + head * dim,
+        .dy = g->work.dattended + row * g->forward.attended_ld + head * dim,
         .stats = stats_of(g, row, head),
         .ld = t->ld,
         .dk = t->dk,
@@ -235,7 +235,7 @@ static void add_queries(const sow_gradient *g, const sow_segment *segment, const
 static float *find_dk(const sow_gradient *g, int64_t layer, const sow_segment *segment, int64_t *ld, int64_t *v_offset)
 {
     const int64_t kv = g->layout->shape.n_kv_heads * g->layout->shape.head_dim;
-    const int64_t stride = g->forward.q_pad + 2 * g->forward.kv_pad;
+    const int64_t stride = g->forward.qkv_ld;
     *ld = segment->n_rows > 0 ? stride : 2 * kv;
     *v_offset = segment->n_rows > 0 ? g->forward.kv_pad : kv;
     return segment->n_rows > 0 ? g->work.dqkv + segment->first_row * stride + g->forward.q_pad
@@ -266,7 +266,7 @@ static void find_dkv(const sow_gradient *g, int64_t layer, int64_t m, int64_t pa
 /* dk and dv of rows start from zero, those of a prefix whose sequences went before from what they left. */
 static void start_dkv(sow_gradient *g, int64_t layer)
 {
-    const int64_t stride = g->forward.q_pad + 2 * g->forward.kv_pad;
+    const int64_t stride = g->forward.qkv_ld;
     const int64_t kv = g->layout->shape.n_kv_heads * g->layout->shape.head_dim;
     memset(g->work.dqkv, 0, (size_t)(g->pass.n_rows * stride) * sizeof(float));
     if (!g->pass.resumes_prefix)

@@ -17,7 +17,7 @@ static sow_code norm_states(sow_gradient *g)
 {
     const sow_pass *pass = &g->pass;
     const sow_shape *shape = &g->layout->shape;
-    const int64_t hidden = shape->hidden_size, pad = g->forward.hidden_pad, n = pass->n_wanted;
+    const int64_t hidden = shape->hidden_size, pad = g->forward.hidden_ld, n = pass->n_wanted;
     const float *states = g->states + shape->n_layers * g->rows * pad;
     const float *w = sow_replica_find(pass->args->replica, SOW_TENSOR_FINAL_NORM, -1);
     int64_t bad = n;
@@ -27,7 +27,7 @@ static sow_code norm_states(sow_gradient *g)
     for (int64_t i = 0; i < n; i++) {
         if (sow_forward_overflows(hidden, states + i * pad))
             bad = i < bad ? i : bad;
-        g->kernels->rms_norm(hidden, states + i * pad, w, (float)shape->rms_norm_eps, g->work.y + i * hidden);
+        g->kernels->rms_norm(hidden, states + i * pad, w, (float)shape->rms_norm_eps, g->work.y + i * pad);
     }
     return bad == n ? SOW_OK : sow_pass_bad_row(pass, bad);
 }
@@ -38,7 +38,7 @@ static bool read_row(sow_gradient *g, int64_t first, int64_t i)
     const sow_pass *pass = &g->pass;
     const sow_segment *segment = &pass->segments[pass->row_segments[first + i]];
     const int64_t n = g->layout->shape.vocab_size, index = first + i - segment->first_row;
-    float *l = g->logits + i * g->forward.vocab_pad;
+    float *l = g->logits + i * g->forward.logits_ld;
     sow_head_row *row = &g->head[i];
     if (pass->args->temperature != 1.0)
         for (int64_t j = 0; j < n; j++)
@@ -74,7 +74,7 @@ static sow_code read_rows(sow_gradient *g, int64_t first, int64_t n)
 /* Logits become their gradients. */
 static void differentiate(sow_gradient *g, int64_t n)
 {
-    const int64_t vocab = g->layout->shape.vocab_size, pad = g->forward.vocab_pad;
+    const int64_t vocab = g->layout->shape.vocab_size, pad = g->forward.logits_ld;
     const double temperature = g->pass.args->temperature;
     const bool has_entropy = g->pass.args->wants_entropy;
 #pragma omp parallel for schedule(static)                                                                              \
@@ -90,8 +90,7 @@ static void differentiate(sow_gradient *g, int64_t n)
                                                           .weight = g->weights[i].logprob,
                                                           .entropy_weight = has_entropy ? g->weights[i].entropy : 0.0f,
                                                           .scale = (float)(1.0 / temperature),
-                                                          .logits = l,
-                                                          .out = l});
+                                                          .logits = l});
         memset(l + vocab, 0, (size_t)(pad - vocab) * sizeof *l);
     }
     sow_phase_tick();
@@ -106,10 +105,10 @@ static sow_code add_chunk(sow_gradient *g, int64_t first, int64_t n)
     const sow_tensor *tensor = sow_layout_find(g->layout, shape->is_tied ? SOW_TENSOR_EMBED : SOW_TENSOR_LM_HEAD, -1);
     const sow_product product = {.tensor = tensor,
                                  .per_row = 1,
-                                 .ldy = g->forward.vocab_pad,
-                                 .ldx = shape->hidden_size,
+                                 .ldy = g->forward.logits_ld,
+                                 .ldx = g->forward.hidden_ld,
                                  .dy = g->logits,
-                                 .x = g->work.y + first * shape->hidden_size};
+                                 .x = g->work.y + first * g->forward.hidden_ld};
     for (int64_t i = 0; i < pass->n_shares; i++) {
         const sow_share *share = &pass->shares[i];
         const int64_t begin = share->first_row > first ? share->first_row : first;
@@ -132,7 +131,7 @@ static sow_code leave(sow_gradient *g)
 {
     const sow_pass *pass = &g->pass;
     const sow_shape *shape = &g->layout->shape;
-    const int64_t pad = g->forward.hidden_pad, n = pass->n_wanted;
+    const int64_t pad = g->forward.hidden_ld, n = pass->n_wanted;
     const float *states = g->states + shape->n_layers * g->rows * pad;
     const float *w = sow_replica_find(pass->args->replica, SOW_TENSOR_FINAL_NORM, -1);
     sow_pass_norm_back(g, n, w, states, g->work.dnormed);
@@ -148,11 +147,11 @@ sow_code sow_head_run(sow_gradient *g)
 {
     const sow_pass *pass = &g->pass;
     const sow_gradient_args *args = pass->args;
-    const int64_t hidden = g->layout->shape.hidden_size, pad = g->forward.hidden_pad;
+    const int64_t pad = g->forward.hidden_ld;
     SOW_TRY(norm_states(g));
     for (int64_t first = 0, n; first < pass->n_wanted; first += n) {
         n = pass->n_wanted - first < g->head_rows ? pass->n_wanted - first : g->head_rows;
-        sow_forward_linear(&g->forward, args->replica, SOW_LINEAR_HEAD, -1, n, g->work.y + first * hidden, g->logits);
+        sow_forward_linear(&g->forward, args->replica, SOW_LINEAR_HEAD, -1, n, g->work.y + first * pad, g->logits);
         SOW_TRY(read_rows(g, first, n));
         SOW_TRY(args->weigh(args->context, g->targets, n, g->weights));
         if (args->sums == NULL)

@@ -55,29 +55,29 @@ typedef struct sow_pass {
 /* Activations of a layer that its backward pass reads; [rows][...] each. */
 enum { SOW_N_KEPT = 8 };
 typedef struct sow_kept {
-    float *normed;   /* [hidden] */
-    float *qkv;      /* [q_pad + 2 kv_pad], q and k turned */
+    float *normed;   /* [hidden_ld] */
+    float *qkv;      /* [qkv_ld], q and k turned */
     float *raw;      /* [q + kv] before norms and turning, only if q and k have norms */
-    float *attended; /* [q] */
-    float *middle;   /* [hidden_pad] the state after attention */
-    float *normed2;  /* [hidden] */
-    float *gate_up;  /* [2 ff_pad]; becomes its gradient */
-    float *inner;    /* [ff] */
+    float *attended; /* [attended_ld] */
+    float *middle;   /* [hidden_ld] the state after attention */
+    float *normed2;  /* [hidden_ld] */
+    float *gate_up;  /* [gate_up_ld]; becomes its gradient */
+    float *inner;    /* [inner_ld] */
 } sow_kept;
 
 /* Other arrays of a pass, [rows][...]. */
 enum { SOW_N_WORK = 7 };
 typedef struct sow_work {
-    float *y;         /* [hidden_pad] what a layer adds to the state; the last normed state */
-    float *dx;        /* [hidden_pad] gradient of the state */
-    float *dnormed;   /* [hidden_pad] */
-    float *dqkv;      /* [q_pad + 2 kv_pad] */
-    float *dattended; /* [q_pad]; then products of norms [q] */
-    float *dinner;    /* [ff_pad] */
+    float *y;         /* [hidden_ld] what a layer adds to the state; the last normed state */
+    float *dx;        /* [hidden_ld] gradient of the state */
+    float *dnormed;   /* [hidden_ld] */
+    float *dqkv;      /* [qkv_ld] */
+    float *dattended; /* [attended_ld]; then products of norms [q] */
+    float *dinner;    /* [inner_ld] */
     float *stats;     /* [3 n_heads] */
 } sow_work;
 
-enum { SOW_BLOCK = 1 << 16 }; /* weights whose chains and sums go through a cache together */
+enum { SOW_BLOCK = 1 << 18 }; /* weights, at most, whose chains and sums go through the caches together */
 
 struct sow_gradient {
     sow_la *la; /* borrowed */
@@ -97,7 +97,7 @@ struct sow_gradient {
     int64_t rows, positions, pages, head_rows; /* room in what follows */
     int64_t n_kept;                            /* layers whose activations are kept: 1 or all */
     sow_pass pass;
-    float *states;     /* owned [n_layers + 1][rows][hidden_pad] */
+    float *states;     /* owned [n_layers + 1][rows][hidden_ld] */
     float *kept_block; /* owned */
     sow_kept *kept;    /* owned [n_kept] */
     float *work_block; /* owned */
@@ -105,7 +105,7 @@ struct sow_gradient {
     float *page_block;         /* owned [pages][n_kv_heads][4][16 head_dim] */
     float *scores;             /* owned [threads][2 group positions] */
     const float **bases;       /* owned [threads][positions / 16] */
-    float *logits;             /* owned [head_rows][vocab_pad] */
+    float *logits;             /* owned [head_rows][logits_ld] */
     struct sow_head_row *head; /* owned [head_rows] */
     sow_token *targets;        /* owned [head_rows] */
     sow_token_weight *weights; /* owned [head_rows] */
@@ -121,7 +121,7 @@ typedef struct sow_head_row {
 } sow_head_row;
 
 /* gradient.c */
-/* dx [m][k padded] = dy [m][n_pad] times the weights, by the transposed ones. */
+/* dx [m][k] = dy [m][n_pad] times the weights, by the transposed ones; rows sow_row_ld apart. */
 void sow_gradient_linear(sow_gradient *g, sow_linear linear, int64_t layer, int64_t m, const float *dy, float *dx);
 
 /* gradient_plan.c */
@@ -139,7 +139,7 @@ int64_t sow_plan_sequences(sow_gradient *g, const sow_gradient_args *args, int64
 SOW_NODISCARD sow_code sow_pass_run(sow_gradient *g);
 /* SOW_ENUM for a row whose state or logits are not finite. */
 SOW_NODISCARD sow_code sow_pass_bad_row(const sow_pass *pass, int64_t row);
-/* Through a norm of the states x [m][hidden_pad]: adds to work.dx; dnormed becomes what its weights' chains add up. */
+/* Through a norm of the states x [m][hidden_ld]: adds to work.dx; dnormed becomes what its weights' chains add up. */
 void sow_pass_norm_back(sow_gradient *g, int64_t m, const float *w, const float *x, float *dnormed);
 
 /* gradient_attend.c: k and v of a layer's rows, and stored ones, into the pages (for the way back too); then

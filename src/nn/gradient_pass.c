@@ -26,7 +26,7 @@ sow_code sow_pass_bad_row(const sow_pass *pass, int64_t row)
 
 static float *state_of(const sow_gradient *g, int64_t layer)
 {
-    return g->states + layer * g->rows * g->forward.hidden_pad;
+    return g->states + layer * g->rows * g->forward.hidden_ld;
 }
 
 static sow_kept *kept_of(const sow_gradient *g, int64_t layer)
@@ -52,14 +52,14 @@ static void embed_rows(sow_gradient *g)
     const int64_t hidden = g->layout->shape.hidden_size;
     const void *embedding = weights_of(g, SOW_TENSOR_EMBED, -1);
     for (int64_t i = 0; i < g->pass.n_rows; i++)
-        sow_la_packed_row(g->type, hidden, embedding, g->pass.tokens[i], g->states + i * g->forward.hidden_pad);
+        sow_la_packed_row(g->type, hidden, embedding, g->pass.tokens[i], g->states + i * g->forward.hidden_ld);
 }
 
 /* to = from + y (to may be from; y NULL: nothing is added, to is from), normed = norm(to); normed NULL: none. */
 static void add_and_norm(sow_gradient *g, int64_t m, const float *from, const float *y, float *to, const float *w,
                          float *normed)
 {
-    const int64_t hidden = g->layout->shape.hidden_size, pad = g->forward.hidden_pad;
+    const int64_t hidden = g->layout->shape.hidden_size, pad = g->forward.hidden_ld;
     const float eps = (float)g->layout->shape.rms_norm_eps;
 #pragma omp parallel for schedule(static)                                                                              \
     num_threads(g->forward.threads) if (sow_forward_is_worth(&g->forward, m, hidden))
@@ -69,7 +69,7 @@ static void add_and_norm(sow_gradient *g, int64_t m, const float *from, const fl
             g->kernels->add(hidden, y + i * pad, to + i * pad);
         }
         if (normed != NULL)
-            g->kernels->rms_norm(hidden, to + i * pad, w, eps, normed + i * hidden);
+            g->kernels->rms_norm(hidden, to + i * pad, w, eps, normed + i * pad);
     }
 }
 
@@ -79,7 +79,7 @@ static void turn_rows(sow_gradient *g, int64_t layer, const sow_kept *kept)
     const sow_shape *shape = &g->layout->shape;
     const sow_pass *pass = &g->pass;
     const int64_t q = shape->n_heads * shape->head_dim, kv = shape->n_kv_heads * shape->head_dim;
-    const int64_t stride = g->forward.q_pad + 2 * g->forward.kv_pad;
+    const int64_t stride = g->forward.qkv_ld;
     const float *q_norm = shape->has_qk_norm ? weights_of(g, SOW_TENSOR_Q_NORM, layer) : NULL;
     const float *k_norm = shape->has_qk_norm ? weights_of(g, SOW_TENSOR_K_NORM, layer) : NULL;
 #pragma omp parallel for schedule(static)                                                                              \
@@ -103,8 +103,8 @@ static void run_gate(sow_gradient *g, int64_t m, const sow_kept *kept)
 #pragma omp parallel for schedule(static)                                                                              \
     num_threads(g->forward.threads) if (sow_forward_is_worth(&g->forward, m, 4 * n))
     for (int64_t i = 0; i < m; i++) {
-        const float *gate = kept->gate_up + i * 2 * pad;
-        g->kernels->swiglu(n, gate, gate + pad, kept->inner + i * n);
+        const float *gate = kept->gate_up + i * g->forward.gate_up_ld;
+        g->kernels->swiglu(n, gate, gate + pad, kept->inner + i * g->forward.inner_ld);
     }
 }
 
@@ -131,7 +131,7 @@ static void run_half(sow_gradient *g, int64_t layer, bool is_back)
 static sow_code check_states(const sow_gradient *g, int64_t layer)
 {
     for (int64_t i = 0; i < g->pass.n_rows; i++)
-        if (sow_forward_overflows(g->layout->shape.hidden_size, state_of(g, layer) + i * g->forward.hidden_pad))
+        if (sow_forward_overflows(g->layout->shape.hidden_size, state_of(g, layer) + i * g->forward.hidden_ld))
             return sow_pass_bad_row(&g->pass, i);
     return SOW_OK;
 }
@@ -158,7 +158,7 @@ static sow_code run_forward(sow_gradient *g)
 
 void sow_pass_norm_back(sow_gradient *g, int64_t m, const float *w, const float *x, float *dnormed)
 {
-    const int64_t hidden = g->layout->shape.hidden_size, pad = g->forward.hidden_pad;
+    const int64_t hidden = g->layout->shape.hidden_size, pad = g->forward.hidden_ld;
     const float eps = (float)g->layout->shape.rms_norm_eps;
 #pragma omp parallel for schedule(static)                                                                              \
     num_threads(g->forward.threads) if (sow_forward_is_worth(&g->forward, m, hidden))
@@ -177,7 +177,8 @@ static sow_code add_matrix(sow_gradient *g, int64_t layer, sow_tensor_kind kind,
     const bool with_prefix = rows_of(g, layer) == g->pass.n_rows;
     const bool is_kv = kind == SOW_TENSOR_K || kind == SOW_TENSOR_V;
     SOW_TRY(sow_sum_products(
-        g, &(sow_product){.tensor = matrix, .per_row = 1, .ldy = ldy, .ldx = matrix->cols, .dy = dy, .x = x},
+        g,
+        &(sow_product){.tensor = matrix, .per_row = 1, .ldy = ldy, .ldx = sow_row_ld(matrix->cols), .dy = dy, .x = x},
         with_prefix || is_kv));
     if (vector == NULL)
         return SOW_OK;
@@ -192,24 +193,23 @@ static sow_code norm_back(sow_gradient *g, int64_t layer, int64_t m, sow_tensor_
     return sow_sum_products(g,
                             &(sow_product){.tensor = sow_layout_find(g->layout, kind, (int)layer),
                                            .per_row = 1,
-                                           .ldx = g->forward.hidden_pad,
+                                           .ldx = g->forward.hidden_ld,
                                            .x = g->work.dnormed},
                             m == g->pass.n_rows);
 }
 
 static sow_code mlp_back(sow_gradient *g, int64_t layer, int64_t m, const sow_kept *kept)
 {
-    const int64_t n = g->layout->shape.intermediate_size, pad = g->forward.ff_pad;
+    const int64_t n = g->layout->shape.intermediate_size, pad = g->forward.ff_pad, ld = g->forward.gate_up_ld;
     float *gate = kept->gate_up;
-    SOW_TRY(
-        add_matrix(g, layer, SOW_TENSOR_DOWN, SOW_TENSOR_DOWN_BIAS, g->work.dx, g->forward.hidden_pad, kept->inner));
+    SOW_TRY(add_matrix(g, layer, SOW_TENSOR_DOWN, SOW_TENSOR_DOWN_BIAS, g->work.dx, g->forward.hidden_ld, kept->inner));
     sow_gradient_linear(g, SOW_LINEAR_DOWN, layer, m, g->work.dx, g->work.dinner);
 #pragma omp parallel for schedule(static)                                                                              \
     num_threads(g->forward.threads) if (sow_forward_is_worth(&g->forward, m, 4 * n))
     for (int64_t i = 0; i < m; i++)
-        g->kernels->swiglu_back(n, g->work.dinner + i * pad, gate + i * 2 * pad, gate + i * 2 * pad + pad);
-    SOW_TRY(add_matrix(g, layer, SOW_TENSOR_GATE, SOW_TENSOR_GATE_BIAS, gate, 2 * pad, kept->normed2));
-    SOW_TRY(add_matrix(g, layer, SOW_TENSOR_UP, SOW_TENSOR_UP_BIAS, gate + pad, 2 * pad, kept->normed2));
+        g->kernels->swiglu_back(n, g->work.dinner + i * g->forward.inner_ld, gate + i * ld, gate + i * ld + pad);
+    SOW_TRY(add_matrix(g, layer, SOW_TENSOR_GATE, SOW_TENSOR_GATE_BIAS, gate, ld, kept->normed2));
+    SOW_TRY(add_matrix(g, layer, SOW_TENSOR_UP, SOW_TENSOR_UP_BIAS, gate + pad, ld, kept->normed2));
     sow_gradient_linear(g, SOW_LINEAR_GATE_UP, layer, m, gate, g->work.dnormed);
     return norm_back(g, layer, m, SOW_TENSOR_POST_NORM, kept->middle);
 }
@@ -238,7 +238,7 @@ static sow_code turn_rows_back(sow_gradient *g, int64_t layer, bool is_k, const 
     const sow_pass *pass = &g->pass;
     const sow_tensor_kind kind = is_k ? SOW_TENSOR_K_NORM : SOW_TENSOR_Q_NORM;
     const int64_t q = shape->n_heads * shape->head_dim, kv = shape->n_kv_heads * shape->head_dim;
-    const int64_t stride = g->forward.q_pad + 2 * g->forward.kv_pad, heads = is_k ? shape->n_kv_heads : shape->n_heads;
+    const int64_t stride = g->forward.qkv_ld, heads = is_k ? shape->n_kv_heads : shape->n_heads;
     const float *norm = shape->has_qk_norm ? weights_of(g, kind, layer) : NULL;
     float *products = g->work.dattended; /* which has been used up */
 #pragma omp parallel for schedule(static)                                                                              \
@@ -262,10 +262,10 @@ static sow_code turn_rows_back(sow_gradient *g, int64_t layer, bool is_k, const 
 static sow_code attention_back(sow_gradient *g, int64_t layer, int64_t m, const sow_kept *kept)
 {
     const sow_forward *f = &g->forward;
-    const int64_t stride = f->q_pad + 2 * f->kv_pad;
+    const int64_t stride = f->qkv_ld;
     const float *dq = g->work.dqkv, *dk = dq + f->q_pad, *dv = dk + f->kv_pad;
     if (m > 0) {
-        SOW_TRY(add_matrix(g, layer, SOW_TENSOR_O, SOW_TENSOR_O_BIAS, g->work.dx, f->hidden_pad, kept->attended));
+        SOW_TRY(add_matrix(g, layer, SOW_TENSOR_O, SOW_TENSOR_O_BIAS, g->work.dx, f->hidden_ld, kept->attended));
         sow_gradient_linear(g, SOW_LINEAR_O, layer, m, g->work.dx, g->work.dattended);
     }
     sow_attend_back(g, layer, m, kept);
@@ -297,7 +297,7 @@ static sow_code run_backward(sow_gradient *g)
 
 sow_code sow_pass_run(sow_gradient *g)
 {
-    const int64_t pad = g->forward.hidden_pad;
+    const int64_t pad = g->forward.hidden_ld;
     if (g->pass.n_rows == 0)
         return SOW_OK;
     SOW_TRY(run_forward(g));

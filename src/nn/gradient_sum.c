@@ -24,14 +24,15 @@ static int64_t least(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-/* One row (norms, biases) is cut into columns, a matrix into rows. */
+/* One row (norms, biases) is cut into columns, a matrix into rows: into as many blocks as threads, or a multiple. */
 static int64_t block_step(const sow_gradient *g, const sow_tensor *tensor)
 {
+    const int64_t side = tensor->rows == 1 ? tensor->cols : tensor->rows, size = tensor->rows * tensor->cols;
+    const int64_t threads = g->forward.threads, n = (size + SOW_BLOCK * threads - 1) / (SOW_BLOCK * threads) * threads;
     if (!sow_la_is_exact(g->la))
-        return tensor->rows > 1 ? tensor->rows : tensor->cols; /* the library splits */
-    if (tensor->rows == 1)
-        return SOW_BLOCK / 64;
-    return SOW_BLOCK / tensor->cols > 0 ? SOW_BLOCK / tensor->cols : 1;
+        return side; /* the library splits */
+    const int64_t step = (side + n - 1) / n;
+    return tensor->rows > 1 && step * tensor->cols > g->block_floats ? g->block_floats / tensor->cols : step;
 }
 
 static block block_at(const sow_tensor *tensor, int64_t step, int64_t i)
@@ -153,7 +154,7 @@ sow_code sow_sum_embedding(sow_gradient *g)
     for (int64_t part = 0; part < n_parts; part++) {
         const int64_t first = hidden * part / n_parts, n = hidden * (part + 1) / n_parts - first;
         for (int64_t i = 0; i < pass->n_rows; i++) {
-            const float *dx = g->work.dx + i * g->forward.hidden_pad + first;
+            const float *dx = g->work.dx + i * g->forward.hidden_ld + first;
             int64_t *sums = pass->args->sums + tensor->offset + pass->tokens[i] * hidden + first;
             if (g->kernels->add_fixed(n, dx, sums) != 0)
                 bad = least(bad, i);

@@ -68,18 +68,19 @@ typedef struct sow_forward {
     const sow_layout *layout;   /* borrowed */
     int threads;
     int64_t max_rows;
-    int64_t q_pad, kv_pad, ff_pad, hidden_pad, vocab_pad; /* outputs of packed tensors */
+    int64_t q_pad, kv_pad, ff_pad; /* outputs of packed tensors: where K, V and UP begin in a row */
+    int64_t hidden_ld, qkv_ld, attended_ld, gate_up_ld, inner_ld, logits_ld; /* distances of rows */
     sow_rope rope;
     sow_cache cache;
     float *block;             /* owned: the arrays below, one behind the other */
-    float *x;                 /* [max_rows][hidden_pad] residual stream */
-    float *normed;            /* [max_rows][hidden] */
-    float *qkv;               /* [max_rows][q_pad + 2 kv_pad] */
-    float *attended;          /* [max_rows][n_heads * head_dim] */
-    float *y;                 /* [max_rows][hidden_pad] output of o and down */
-    float *gate_up;           /* [max_rows][2 ff_pad] */
-    float *inner;             /* [max_rows][intermediate] */
-    float *logits;            /* [SOW_LOGIT_ROWS][vocab_pad] */
+    float *x;                 /* [max_rows][hidden_ld] residual stream */
+    float *normed;            /* [max_rows][hidden_ld] */
+    float *qkv;               /* [max_rows][qkv_ld] */
+    float *attended;          /* [max_rows][attended_ld] */
+    float *y;                 /* [max_rows][hidden_ld] output of o and down */
+    float *gate_up;           /* [max_rows][gate_up_ld] */
+    float *inner;             /* [max_rows][inner_ld] */
+    float *logits;            /* [SOW_LOGIT_ROWS][logits_ld] */
     int64_t n_positions;      /* the scratch below has room for */
     float *scores;            /* owned [threads][heads per KV head][n_positions] */
     const float **page_bases; /* owned [threads][n_positions / 16] */
@@ -95,7 +96,7 @@ int64_t sow_forward_floats(const sow_layout *layout, int64_t max_rows);
  * positions in any order.  Afterwards rows[0 .. *n_rows) are those that want logits or overflow, in their order, and
  * their last states are ready. */
 void sow_forward_run(sow_forward *forward, const sow_replica *replica, sow_row *rows, int64_t *n_rows);
-/* Logits of rows first .. first + n - 1 (n <= SOW_LOGIT_ROWS) of those, in forward->logits, vocab_pad apart. */
+/* Logits of rows first .. first + n - 1 (n <= SOW_LOGIT_ROWS) of those, in forward->logits, logits_ld apart. */
 void sow_forward_logits(sow_forward *forward, const sow_replica *replica, int64_t first, int64_t n);
 
 /* The multiplications of a pass: Q, K, V are one, and so are GATE and UP. */
@@ -114,7 +115,12 @@ typedef struct sow_linear_size {
 } sow_linear_size;
 sow_linear_size sow_linear_size_of(const sow_shape *shape, sow_linear linear);
 
-/* Steps of a pass, which training takes too.  y [m][n_pad] = x [m][k] times the weights; layer -1: the head. */
+/* The distance of rows of n values, padded.  Rows a multiple of 4 KiB apart would all need the same few lines of the
+ * first cache: 14 of them do not fit (85 GFLOP/s instead of 101 with 3,072 inputs). */
+int64_t sow_row_ld(int64_t n);
+
+/* Steps of a pass, which training takes too.  y [m][n_pad] = x [m][k] times the weights, rows sow_row_ld apart; layer
+ * -1: the head. */
 void sow_forward_linear(sow_forward *forward, const sow_replica *replica, sow_linear linear, int64_t layer, int64_t m,
                         const float *x, float *y);
 /* Norms (if norm is not NULL) and rotates n_heads heads of a row. */
@@ -179,7 +185,7 @@ struct sow_engine {
     sow_completion *completions; /* owned [items_room] */
     int64_t *stop_states;        /* owned [items_room] */
     int64_t *stop_table;         /* owned [stop_room] */
-    float *draws;                /* owned [threads][vocab_pad], from the first sampled unit on */
+    float *draws;                /* owned [threads][logits_ld], from the first sampled unit on */
 };
 
 /* Feeds all items through the model, up to `batch` of them together. */

@@ -22,8 +22,8 @@ static const sow_shape random_shapes[] = {
      .rope_theta = 500000.0, .rms_norm_eps = 1e-6, .rope_factor = 8.0,
      .rope_low_freq_factor = 1.0, .rope_high_freq_factor = 4.0, .rope_original_positions = 64,
      .has_qkv_bias = true, .has_o_bias = true, .has_mlp_bias = true, .bos = -1, .pad = -1},
-    /* one KV head, biases of q, k, v only (Qwen2), one layer */
-    {.family = "qwen2", .vocab_size = 257, .hidden_size = 64, .intermediate_size = 32, .n_layers = 1,
+    /* one KV head, biases of q, k, v only (Qwen2), one layer, rows of gate and up a multiple of 4 KiB long */
+    {.family = "qwen2", .vocab_size = 257, .hidden_size = 64, .intermediate_size = 512, .n_layers = 1,
      .n_heads = 4, .n_kv_heads = 1, .head_dim = 16, .max_positions = 64,
      .rope_theta = 1e6, .rms_norm_eps = 1e-6, .rope_factor = 1.0,
      .is_tied = true, .has_qkv_bias = true, .bos = -1, .pad = -1},
