@@ -140,7 +140,8 @@ typedef struct sow_adamw_args {
 
 /* Backward of attention.  Pages are those of sow_attention_args followed by the transposes, so that every product has
  * whole vectors: K [head_dim][16], V [16][head_dim], V [head_dim][16], K [16][head_dim] floats.  With s = q' k (q' the
- * scaled query), p = exp(s - max) (1 / sum), max and sum those of the forward pass, and dp = dy v (a chain over the head):
+ * scaled query), p = exp(s - max) (1 / sum), max and sum those of the forward pass, and dp = dy v (a chain over the
+ * head):
  *
  *     dot = sum of p dp (16 lanes by position mod 16, one tree)      ds = p (dp - dot)
  *     dq  = scale * (chain over positions of ds k)

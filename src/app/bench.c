@@ -155,6 +155,7 @@ static const group groups[] = {
     {"perturb", "theta + noise into packed weights", bench_perturb},
     {"backward", "gradients of linear layers, OpenBLAS beside them", sow_bench_backward},
     {"optimizer", "AdamW, sums of gradients in fixed point", sow_bench_optimizer},
+    {"train", "log-probabilities and gradients of a model", sow_bench_train},
     {"decode", "greedy decoding with 1, 8, 32 sequences", sow_bench_decode},
     {"generation", "an ES generation of two members beside pure inference", sow_bench_generation},
 };
@@ -173,8 +174,8 @@ static sow_code find_group(const char *name, int *out)
     const char *near = sow_words_nearest(name, names, N_GROUPS);
     return SOW_FAIL(
         SOW_EARG,
-        "%s: cannot be measured, expected peak, bandwidth, gemm, noise, perturb, backward, optimizer, decode or "
-        "generation%s%s%s",
+        "%s: cannot be measured, expected peak, bandwidth, gemm, noise, perturb, backward, optimizer, train, decode "
+        "or generation%s%s%s",
         name, near != NULL ? "; did you mean " : "", near != NULL ? near : "", near != NULL ? "?" : "");
 }
 
@@ -342,7 +343,7 @@ static sow_code run(sow_app *app)
 const sow_command sow_command_bench = {
     .name = "bench",
     .doc = "speeds of this machine beside their limits",
-    .usage = "[peak|bandwidth|gemm|noise|perturb|decode|generation] [options]",
+    .usage = "[peak|bandwidth|gemm|noise|perturb|backward|optimizer|train|decode|generation] [options]",
     .examples = "  sower bench\n"
                 "  sower bench gemm --seconds 1\n"
                 "  sower bench decode --model MODEL --set run.threads=1\n"

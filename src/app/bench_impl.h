@@ -40,7 +40,12 @@ void sow_bench_limit(sow_figure *figure, double limit, const char *name);
 SOW_NODISCARD sow_code sow_bench_backward(sow_bench *bench);
 SOW_NODISCARD sow_code sow_bench_optimizer(sow_bench *bench);
 
-/* bench_model.c.  Collective: decoding with 1, 8 and 32 sequences; one ES generation beside pure inference. */
+/* bench_train.c: log-probabilities and gradients, on each rank by itself. */
+SOW_NODISCARD sow_code sow_bench_train(sow_bench *bench);
+
+/* bench_model.c.  The shape of SmolLM2-135M.  Collective:
+ * decoding with 1, 8 and 32 sequences; one ES generation beside pure inference. */
+const sow_shape *sow_bench_shape(void);
 SOW_NODISCARD sow_code sow_bench_decode(sow_bench *bench);
 SOW_NODISCARD sow_code sow_bench_generation(sow_bench *bench);
 
