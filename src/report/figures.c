@@ -60,11 +60,14 @@ static const struct {
     double from, scale;
     const char *unit;
 } steps_of_units[][4] = {
-    [SHARE] = {{-INFINITY, 100, "%"}},
-    [PLAIN] = {{-INFINITY, 1, ""}},
-    [TOKENS] = {{2e9, 1e-9, "billion"}, {2e6, 1e-6, "million"}, {2e3, 1e-3, "thousand"}, {-INFINITY, 1, ""}},
-    [FLOP] = {{2e18, 1e-18, "EFLOP"}, {2e15, 1e-15, "PFLOP"}, {2e12, 1e-12, "TFLOP"}, {-INFINITY, 1e-9, "GFLOP"}},
-    [SECONDS] = {{7200, 1 / 3600.0, "h"}, {600, 1 / 60.0, "min"}, {-INFINITY, 1, "s"}},
+    [SHARE] = {{(double)-INFINITY, 100, "%"}},
+    [PLAIN] = {{(double)-INFINITY, 1, ""}},
+    [TOKENS] = {{2e9, 1e-9, "billion"}, {2e6, 1e-6, "million"}, {2e3, 1e-3, "thousand"}, {(double)-INFINITY, 1, ""}},
+    [FLOP] = {{2e18, 1e-18, "EFLOP"},
+              {2e15, 1e-15, "PFLOP"},
+              {2e12, 1e-12, "TFLOP"},
+              {(double)-INFINITY, 1e-9, "GFLOP"}},
+    [SECONDS] = {{7200, 1 / 3600.0, "h"}, {600, 1 / 60.0, "min"}, {(double)-INFINITY, 1, "s"}},
 };
 
 static void choose_unit(enum quantity quantity, double largest, double *scale, const char **unit)

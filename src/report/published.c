@@ -18,11 +18,12 @@ static const published published_es[] = {
     {400, 53.2, 52.2, 78.8}, {450, 53.6, 50.8, 83.6}, {500, 52.6, 50.3, 88.4},
 };
 static const published published_grpo[] = {
-    {0, 5.4, 58.5, NAN},    {30, 40.0, 61.1, NAN},  {60, 53.6, 61.1, NAN},  {90, 54.9, 60.9, NAN},
-    {120, 55.9, 60.5, NAN}, {150, 55.9, 60.6, NAN}, {180, 55.4, 61.3, NAN}, {210, 57.2, 60.5, NAN},
-    {240, 55.4, 60.4, NAN}, {270, 53.3, 60.0, NAN}, {300, 52.3, 59.5, NAN}, {330, 53.9, 59.6, NAN},
-    {360, 53.6, 60.0, NAN}, {390, 50.6, 60.1, NAN}, {420, 53.9, 59.8, NAN}, {450, 52.4, 60.4, NAN},
-    {480, 54.0, 61.2, NAN}, {500, 54.6, 60.9, NAN},
+    {0, 5.4, 58.5, (double)NAN},    {30, 40.0, 61.1, (double)NAN},  {60, 53.6, 61.1, (double)NAN},
+    {90, 54.9, 60.9, (double)NAN},  {120, 55.9, 60.5, (double)NAN}, {150, 55.9, 60.6, (double)NAN},
+    {180, 55.4, 61.3, (double)NAN}, {210, 57.2, 60.5, (double)NAN}, {240, 55.4, 60.4, (double)NAN},
+    {270, 53.3, 60.0, (double)NAN}, {300, 52.3, 59.5, (double)NAN}, {330, 53.9, 59.6, (double)NAN},
+    {360, 53.6, 60.0, (double)NAN}, {390, 50.6, 60.1, (double)NAN}, {420, 53.9, 59.8, (double)NAN},
+    {450, 52.4, 60.4, (double)NAN}, {480, 54.0, 61.2, (double)NAN}, {500, 54.6, 60.9, (double)NAN},
 };
 enum { N_PUBLISHED_ES = sizeof published_es / sizeof *published_es };
 enum { N_PUBLISHED_GRPO = sizeof published_grpo / sizeof *published_grpo };
