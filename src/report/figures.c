@@ -332,7 +332,7 @@ static sow_code set_plain_range(const figure *f)
 static sow_code set_ticks(const figure *f)
 {
     double most = largest(f, true) * f->x_scale, step = 1e-12;
-    for (int i = 0; most > 6 * step && i < 200; i++)
+    for (int i = 0; most > 6 * step && i < 1200; i++)
         step *= i % 3 == 1 ? 2.5 : 2; /* 1, 2, 5, 10 */
     return most > 0 ? sow_words_print(f->script, "set xtics %.6g\n", step) : SOW_OK;
 }

@@ -33,7 +33,7 @@ static sow_code add_setting(const report *r, const char *key, sow_words *out)
     SOW_TRY(sow_words_print(out, "</code></th>"));
     for (int64_t g = 0; g < r->n_groups; g++) {
         const char *value = report_run_setting(&r->runs[r->groups[g].first], key);
-        SOW_TRY(sow_words_print(out, "<td class=\"left\" data-label=\""));
+        SOW_TRY(sow_words_print(out, "<td class=\"left%s\" data-label=\"", value == NULL ? " none" : ""));
         SOW_TRY(report_html(out, r->groups[g].name));
         SOW_TRY(sow_words_print(out, "\">"));
         SOW_TRY(value == NULL ? sow_words_print(out, "&ndash;")

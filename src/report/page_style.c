@@ -37,7 +37,7 @@ static const char rules[] =
     "td small{display:block;color:var(--p1);white-space:nowrap}\n"
     "tbody th{font-weight:600;min-width:9rem;overflow-wrap:anywhere}\n"
     "table.wrap thead th{white-space:normal;max-width:8.5rem}\n"
-    "td.left{overflow-wrap:anywhere;max-width:28rem}\n"
+    "td.left{overflow-wrap:anywhere;max-width:28rem;min-width:4.6rem}\n"
     /* Legends and figures. */
     ".legend{list-style:none;display:flex;flex-wrap:wrap;gap:.15rem 1.1rem;margin:.5rem 0;padding:0;font-size:.9rem}\n"
     ".legend li{display:flex;align-items:center;gap:.4rem;overflow-wrap:anywhere}\n"
