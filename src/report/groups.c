@@ -2,9 +2,9 @@
 /* Runs of one configuration are one group: they differ in their seeds only, and numbers are means over them.
  *
  * A group is named by what tells it from the others: settings that determine the result are tried before the others,
- * in the order of the table of options; one is named only if it tells groups apart that had the same name so far, and
- * only where it is not the default.  So nine arms of a study are "es", "es, anchor l2", "grpo", and not nine lists of
- * numbers. */
+ * and of these such as are no default in few groups; one is named only if it tells groups apart that had the same name so
+ * far, and only where it is not the default.  So nine arms of a study are "es", "es, anchor l2", "grpo", and not nine
+ * lists of numbers. */
 #include "report_impl.h"
 
 #include "sower/alloc.h"
@@ -67,6 +67,14 @@ static bool is_of_group(const report_run *a, const report_run *b)
 
 /* ---- Names ---- */
 
+static const report_setting *find_setting(const report_run *run, const char *key)
+{
+    for (int64_t i = 0; i < run->n_settings; i++)
+        if (strcmp(run->settings[i].key, key) == 0)
+            return &run->settings[i];
+    return NULL;
+}
+
 /* Cuts a text to at most `bytes`, between characters. */
 static void cut(char *text, size_t bytes)
 {
@@ -87,13 +95,11 @@ static void add_words(char name[REPORT_NAME], const char *comma, const char *wor
 /* "anchor l2", "mirrored", "no mirrored", "model sprout"; "" for a default. */
 static void word_setting(const report_run *run, const char *key, char out[REPORT_NAME])
 {
-    const report_setting *s = run->settings;
+    const report_setting *s = find_setting(run, key);
     char value[SOW_TEXT];
     const char *dot = strrchr(key, '.'), *slash = NULL;
-    while (s < run->settings + run->n_settings && strcmp(s->key, key) != 0)
-        s++;
     out[0] = '\0';
-    if (s == run->settings + run->n_settings || strcmp(s->value, s->default_value) == 0)
+    if (s == NULL || strcmp(s->value, s->default_value) == 0)
         return;
     (void)snprintf(value, sizeof value, "%s", s->value);
     slash = strcmp(key, "model.path") == 0 ? strrchr(value, '/') : NULL;
@@ -142,28 +148,44 @@ static bool is_of_use(const report *r, const key_list *chosen, const char *key)
     return false;
 }
 
-static bool is_chosen(const key_list *chosen, const char *key)
+/* How many groups would have the setting in their names: those in which it is no default. */
+static int64_t count_named(const report *r, const char *key)
 {
-    for (int i = 0; i < chosen->n; i++)
-        if (strcmp(chosen->keys[i], key) == 0)
-            return true;
-    return false;
+    int64_t n = 0;
+    for (int64_t g = 0; g < r->n_groups; g++) {
+        const report_setting *s = find_setting(first_run(r, g), key);
+        n += s != NULL && strcmp(s->value, s->default_value) != 0;
+    }
+    return n;
 }
 
-/* Settings of one kind: those that determine the result, or the others. */
-static void choose(const report *r, bool is_free, key_list *chosen)
+/* The useful setting of a kind (those that determine the result, or the others) that fewest names would have; NULL: no
+ * more is of use. */
+static const char *find_best(const report *r, bool is_free, const key_list *chosen)
 {
+    const char *best = NULL;
+    int64_t least = INT64_MAX;
     for (int64_t g = 0; g < r->n_groups; g++) {
         const report_run *run = first_run(r, g);
         for (int64_t i = 0; i < run->n_settings; i++) {
             const report_setting *s = &run->settings[i];
             bool is_model = strcmp(s->key, "model.path") == 0;
             if ((s->is_free && !is_model) != is_free || report_setting_is_idle(s->key) ||
-                chosen->n == (int)(sizeof chosen->keys / sizeof *chosen->keys) || is_chosen(chosen, s->key))
+                !is_of_use(r, chosen, s->key) || count_named(r, s->key) >= least)
                 continue;
-            if (is_of_use(r, chosen, s->key))
-                chosen->keys[chosen->n++] = s->key;
+            best = s->key;
+            least = count_named(r, s->key);
         }
+    }
+    return best;
+}
+
+static void choose(const report *r, bool is_free, key_list *chosen)
+{
+    const char *best = find_best(r, is_free, chosen);
+    while (best != NULL && chosen->n < (int)(sizeof chosen->keys / sizeof *chosen->keys)) {
+        chosen->keys[chosen->n++] = best;
+        best = find_best(r, is_free, chosen);
     }
 }
 
@@ -194,6 +216,37 @@ static void name_groups(report *r)
         for (int n = 2; is_taken(r, g); n++)
             (void)snprintf(group->name + length, REPORT_NAME - length, " (%d)", n);
     }
+}
+
+/* Groups of a method stand together, and the one whose name is the method's alone before the others. */
+static int64_t rank_of(const report *r, int64_t group)
+{
+    const char *method = first_run(r, group)->options.method;
+    int64_t first = 0;
+    while (strcmp(first_run(r, first)->options.method, method) != 0)
+        first++;
+    return 2 * first + (strcmp(r->groups[group].name, method) != 0);
+}
+
+static sow_code sort_groups(report *r)
+{
+    report_group *sorted = NULL;
+    int64_t *places = NULL;
+    sow_code rc = SOW_OK;
+    SOW_TRY_OR(rc, SOW_ALLOC(&sorted, r->n_groups + 1));
+    SOW_TRY_OR(rc, SOW_ALLOC(&places, r->n_groups + 1));
+    for (int64_t g = 0; g < r->n_groups; g++) {
+        for (int64_t i = 0; i < r->n_groups; i++)
+            places[g] += rank_of(r, i) < rank_of(r, g) || (rank_of(r, i) == rank_of(r, g) && i < g);
+        sorted[places[g]] = r->groups[g];
+    }
+    for (int64_t i = 0; i < r->n_runs; i++)
+        r->runs[i].group = places[r->runs[i].group];
+    memcpy(r->groups, sorted, (size_t)r->n_groups * sizeof *sorted);
+done:
+    SOW_FREE(&places);
+    SOW_FREE(&sorted);
+    return rc;
 }
 
 /* Two runs may lie in folders of one name: the second is NAME (2). */
@@ -332,10 +385,26 @@ static sow_code warn_of_probes(report *r)
     return SOW_OK;
 }
 
+/* ES counts prompts and completions; runs of GRPO that do not tell their prompts cannot be counted so. */
+static sow_code warn_of_tokens(report *r)
+{
+    for (int64_t i = 0; i < r->n_runs; i++) {
+        const report_frame *metrics = &r->runs[i].frames[REPORT_METRICS];
+        if (report_frame_find(metrics, "rollout_tokens") != NULL &&
+            report_frame_find(metrics, "prompt_tokens") == NULL && report_frame_find(metrics, "num_tokens") == NULL)
+            return report_warn(r,
+                               "%s wrote the tokens of its completions only: its tokens do not compare with those of "
+                               "other methods",
+                               r->runs[i].name);
+    }
+    return SOW_OK;
+}
+
 static sow_code warn_all(report *r)
 {
     int64_t other = find_other(r, "model_digest");
     SOW_TRY(warn_of_probes(r));
+    SOW_TRY(warn_of_tokens(r));
     if (other > 0)
         SOW_TRY(report_warn(r, "%s and %s began from different base models: their accuracies and norms do not compare",
                             r->runs[0].name, r->runs[other].name));
@@ -371,6 +440,7 @@ sow_code report_make_groups(report *r)
         r->groups[r->n_groups++] = (report_group){.first = i, .is_control = r->runs[i].has_options && is_walk};
     }
     name_groups(r);
+    SOW_TRY(sort_groups(r));
     SOW_TRY(find_copies(r));
     for (int64_t g = 0; g < r->n_groups; g++)
         choose_runs(r, g);

@@ -227,24 +227,32 @@ static void test_groups_when_items_are_known_then_the_change_is_a_paired_one(voi
     sow_report_close(&report);
 }
 
+/* Sigma would tell the sparse group from the others, in every name: the mask does it in one.  The plain group is
+ * first. */
 static void test_groups_when_settings_differ_then_named_by_the_fewest_that_tell_them_apart(void **state)
 {
     (void)state;
-    make_run("base", 1, 0.4, 0.9, "es: {sigma: 0.01}");
     make_run("l2", 1, 0.4, 0.9, "es: {sigma: 0.01, anchor: l2, anchor_lambda: 2}");
+    make_run("base", 1, 0.4, 0.9, "es: {sigma: 0.01}");
     make_run("walk", 1, 0.4, 0.9, "es: {sigma: 0.01, shaping: random}");
+    make_run("sparse", 1, 0.4, 0.9, "es: {sigma: 0.03, mask: random}");
     make_run("mirror", 1, 0.4, 0.9, "es: {sigma: 0.01, mirrored: true}");
     make_run("threads", 2, 0.4, 0.9, "es: {sigma: 0.01}\ngenerate: {batch: 7}");
-    sow_report *report = REPORT_OF("base", "l2", "walk", "mirror", "threads");
-    static const char *const want[] = {"es", "es, anchor l2", "es, shaping random", "es, mirrored"};
-    assert_int_equal(sow_report_n_items(report), 4 + 5); /* where and how fast is no group */
-    for (int64_t i = 0; i < 4; i++) {
+    sow_report *report = REPORT_OF("l2", "base", "walk", "sparse", "mirror", "threads");
+    static const char *const want[] = {"es", "es, anchor l2", "es, shaping random", "es, mask random", "es, mirrored"};
+    assert_int_equal(sow_report_n_items(report), 5 + 6); /* where and how fast is no group */
+    for (int64_t i = 0; i < 5; i++) {
         sow_json *group = item(report, i);
         bool is_control = false;
         check_text(group, "group", want[i]);
         assert_true(sow_json_to_bool(sow_json_get(group, "is_control"), &is_control) && is_control == (i == 2));
+        CHECK_NEAR(number(group, "seeds", NULL), i == 0 ? 2 : 1, 0);
         sow_json_destroy(&group);
     }
+    sow_json *run = item(report, 5 + 5);
+    check_text(run, "run", "threads");
+    check_text(run, "group", "es");
+    sow_json_destroy(&run);
     sow_report_close(&report);
 }
 
