@@ -2,7 +2,7 @@
 /* Runs of one configuration are one group: they differ in their seeds only, and numbers are means over them.
  *
  * A group is named by what tells it from the others: settings that determine the result are tried before the others,
- * and of these such as are no default in few groups; one is named only if it tells groups apart that had the same name so
+ * and of these such as are no default in few groups; one is named only if it tells groups apart that had one name so
  * far, and only where it is not the default.  So nine arms of a study are "es", "es, anchor l2", "grpo", and not nine
  * lists of numbers. */
 #include "report_impl.h"

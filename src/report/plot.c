@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Figures by gnuplot, run once over one script in a temporary folder, and its SVG made fit for a page.
+/* Figures by gnuplot, run once over one script in a temporary folder, taken into the page by plot_svg.c.
  *
  * gnuplot is a program of the system, found on PATH when a report is made; nothing is linked, and without it the page
  * has its tables.  It is started without a shell, its scripts hold no text of strangers but what report_plot_text
- * lets through, and it reads no settings of the user.
- *
- * In the page an SVG scales (viewBox, no width), takes its colours from the page (CSS variables), shares the
- * definitions of markers with all others, and has a name for those who do not see it. */
+ * lets through, and it reads no settings of the user. */
 #define _GNU_SOURCE /* posix_spawn_file_actions_addchdir_np, glibc and musl */
 #include "report_impl.h"
 
@@ -174,102 +171,24 @@ static int spawn_gnuplot(const char *folder, int *status)
     return rc;
 }
 
-/* ---- SVG ---- */
+/* ---- All of it ---- */
 
-static bool begins(const char *line, const char *with)
-{
-    return strncmp(line, with, strlen(with)) == 0;
-}
-
-/* "rgb(  1,   0,   4)" -> the page's variable, or the light colour; where none of ours stands there, *end is `text`. */
-static const char *our_colour(const char *text, bool is_alone, const char **end)
-{
-    int r = 0, g = 0, b = 0, used = 0;
-    *end = text;
-    if (sscanf(text, "rgb( %d , %d , %d )%n", &r, &g, &b, &used) != 3 || used == 0 || r != 1 || g != 0 || b < 0 ||
-        b >= REPORT_SERIES + REPORT_N_SERIES)
-        return NULL;
-    *end = text + used;
-    return is_alone ? report_colour_light(b) : report_colour_css(b);
-}
-
-/* A line with our colours in the place of theirs.  Names that would stand in a page many times are left out. */
-static sow_code add_line(sow_words *out, const char *line, size_t bytes, bool is_alone)
-{
-    static const char name[] = " id=\"gnuplot_";
-    for (const char *at = line, *end = line + bytes; at < end;) {
-        const char *behind = at, *colour = begins(at, "rgb(") ? our_colour(at, is_alone, &behind) : NULL;
-        if (colour != NULL) {
-            SOW_TRY(sow_words_print(out, "%s", colour));
-        } else if (!is_alone && begins(at, name)) {
-            behind = at + strlen(name);
-            behind += strcspn(behind, "\"");
-            behind += *behind == '"';
-        } else {
-            SOW_TRY(sow_words_add(out, at, 1));
-            behind = at + 1;
-        }
-        at = behind;
-    }
-    return sow_words_add(out, "\n", 1);
-}
-
-/* White spots under the points of error bars: they would cut holes into what lies below, and paper is not always
- * white. */
-static bool is_spot(const char *line, size_t bytes)
-{
-    static const char end[] = "color='white'/>";
-    return begins(line, "<use ") && bytes > strlen(end) && begins(line + bytes - strlen(end), end);
-}
-
-/* Whole lines without blanks in front; empty groups are left out. */
-static sow_code add_lines(sow_words *out, const char *text, bool is_alone)
-{
-    while (*text != '\0') {
-        size_t bytes = strcspn(text, "\n"), blanks = strspn(text, " \t");
-        const char *line = text + blanks, *next = text + bytes + (text[bytes] == '\n');
-        bool is_empty_group = begins(line, "<g fill=\"none\"") && begins(next, "</g>\n");
-        if (is_empty_group)
-            next += strlen("</g>\n");
-        else if (bytes > blanks && !is_spot(line, bytes - blanks))
-            SOW_TRY(add_line(out, line, bytes - blanks, is_alone));
-        text = next;
-    }
-    return SOW_OK;
-}
-
-/* gnuplot's file as a part of the page; it stands there with the definitions of report_page_markers. */
-static sow_code mend(const char *svg, const report_plot *plot, sow_words *out)
-{
-    const char *box = strstr(svg, "viewBox=\""), *body = strstr(svg, "</defs>");
-    int width = 0, height = 0;
-    if (box == NULL || body == NULL || sscanf(box, "viewBox=\"0 0 %d %d\"", &width, &height) != 2)
-        return SOW_FAIL(SOW_EFORMAT, "%s.svg: is not what gnuplot is known to write", plot->id);
-    SOW_TRY(
-        sow_words_print(out, "<svg class=\"plot\" viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"", width, height));
-    SOW_TRY(report_html(out, plot->title));
-    SOW_TRY(sow_words_print(out, "\">\n<g>\n"));
-    return add_lines(out, body + strlen("</defs>"), false);
-}
-
-/* The figure in a file of its own, in the light colours. */
-static sow_code keep_figure(const char *svg, const char *folder, const char *id)
+/* The figure in a file of its own. */
+static sow_code keep_figure(const report *r, const char *svg, const report_plot *plot, const char *folder)
 {
     char name[80], path[SOW_TEXT];
     sow_words text = {0};
-    (void)snprintf(name, sizeof name, "%s.svg", id);
+    (void)snprintf(name, sizeof name, "%s.svg", plot->id);
     SOW_TRY(sow_file_join(folder, name, path, sizeof path));
-    sow_code rc = add_lines(&text, svg, true);
+    sow_code rc = report_svg_alone(r, svg, plot, &text);
     if (rc == SOW_OK)
         rc = sow_file_write(path, text.text, text.bytes);
     sow_words_fini(&text);
     return rc;
 }
 
-/* ---- All of it ---- */
-
 /* Takes one figure in; a file that is not there is none. */
-static sow_code take_figure(report_plot *plot, const char *folder, const char *keep)
+static sow_code take_figure(const report *r, report_plot *plot, const char *folder, const char *keep)
 {
     char name[80], path[SOW_TEXT], *svg = NULL;
     size_t bytes = 0;
@@ -278,9 +197,9 @@ static sow_code take_figure(report_plot *plot, const char *folder, const char *k
     if (!sow_file_exists(path))
         return SOW_OK;
     SOW_TRY(sow_file_read(path, MAX_SVG_BYTES, &svg, &bytes));
-    sow_code rc = mend(svg, plot, &plot->svg);
+    sow_code rc = report_svg_for_page(svg, plot, &plot->svg);
     if (rc == SOW_OK && keep != NULL)
-        rc = keep_figure(svg, keep, plot->id);
+        rc = keep_figure(r, svg, plot, keep);
     SOW_FREE(&svg);
     return rc;
 }
@@ -301,7 +220,7 @@ static void first_words(const char *folder, char out[SOW_TEXT])
     SOW_FREE(&said);
 }
 
-static sow_code run_in(report_plots *plots, const char *folder, const char *keep, sow_words *problem)
+static sow_code run_in(const report *r, report_plots *plots, const char *folder, const char *keep, sow_words *problem)
 {
     char path[SOW_TEXT], said[SOW_TEXT];
     int status = 0;
@@ -320,7 +239,7 @@ static sow_code run_in(report_plots *plots, const char *folder, const char *keep
     if (status != 0)
         SOW_TRY(sow_words_print(problem, "gnuplot did not make all figures: %s", said));
     for (int64_t i = 0; i < plots->n; i++)
-        SOW_TRY(take_figure(&plots->plots[i], folder, keep));
+        SOW_TRY(take_figure(r, &plots->plots[i], folder, keep));
     return SOW_OK;
 }
 
@@ -339,7 +258,7 @@ static void remove_temporary(const report_plots *plots, const char *folder)
     (void)rmdir(folder);
 }
 
-sow_code report_plots_run(report_plots *plots, const char *keep, sow_words *problem)
+sow_code report_plots_run(const report *r, report_plots *plots, const char *keep, sow_words *problem)
 {
     char folder[SOW_TEXT];
     if (plots->n == 0)
@@ -347,7 +266,7 @@ sow_code report_plots_run(report_plots *plots, const char *keep, sow_words *prob
     if (keep != NULL)
         SOW_TRY(sow_file_make_folder(keep));
     SOW_TRY(make_temporary(folder));
-    sow_code rc = run_in(plots, folder, keep, problem);
+    sow_code rc = run_in(r, plots, folder, keep, problem);
     remove_temporary(plots, folder);
     return rc;
 }

@@ -61,7 +61,7 @@ sow_code sow_report_write_page(sow_report *r, const char *path, const char *figu
     sow_words page = {0}, problem = {0};
     sow_code rc = SOW_OK;
     SOW_TRY_OR(rc, report_make_figures(r, &plots));
-    SOW_TRY_OR(rc, report_plots_run(&plots, figures, &problem));
+    SOW_TRY_OR(rc, report_plots_run(r, &plots, figures, &problem));
     SOW_TRY_OR(rc, report_page(r, &plots, problem.bytes > 0 ? problem.text : "", &page));
     SOW_TRY_OR(rc, sow_file_write(path, page.text, page.bytes));
     if (problem.bytes > 0)

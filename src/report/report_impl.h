@@ -7,7 +7,7 @@
  *     groups.c    runs of one configuration, and the name that tells a group from the others
  *     series.c    mean and interval over a group's seeds: a curve, or one number of the table
  *     figures.c   curves (figures.def) as scripts and data for gnuplot;  figures_kinds.c, figures_phases.c, published.c
- *                 the other figures;  plot.c runs gnuplot and mends its SVG
+ *                 the other figures;  plot.c runs gnuplot, plot_svg.c mends its SVG
  *     page.c      the page;  page_text.c escaping and numbers;  page_tables.c, page_settings.c its tables
  *     csv.c       every number for other programs
  *
@@ -219,8 +219,11 @@ SOW_NODISCARD sow_code report_plots_begin(report_plots *plots, int section, cons
  * SVG as ?. */
 SOW_NODISCARD sow_code report_plot_text(sow_words *out, const char *text);
 /* Runs the script and takes the figures in.  `keep` (may be NULL): a folder for each as a file of its own, and the
- * script. *problem: "" or why there are none. */
-SOW_NODISCARD sow_code report_plots_run(report_plots *plots, const char *keep, sow_words *problem);
+ * script.  *problem: "" or why there are none. */
+SOW_NODISCARD sow_code report_plots_run(const report *r, report_plots *plots, const char *keep, sow_words *problem);
+/* plot_svg.c: gnuplot's file as a part of the page, and as a file of its own with title and legend. */
+SOW_NODISCARD sow_code report_svg_for_page(const char *svg, const report_plot *plot, sow_words *out);
+SOW_NODISCARD sow_code report_svg_alone(const report *r, const char *svg, const report_plot *plot, sow_words *out);
 void report_plots_fini(report_plots *plots);
 
 /* ---- figures.c, figures_kinds.c, figures_phases.c, published.c ---- */

@@ -60,6 +60,8 @@ if sys.argv[1]:
         if f'id="{name}"' not in page:
             print("no figure", name)
         tree.parse(f"figures/{name}.svg")
+    if "es, anchor l2" not in open("figures/plane.svg").read() or "rgb(1," in open("figures/plane.svg").read().replace(" ", ""):
+        print("figures/plane.svg has no legend, or colours that are none")
     at = 0
     while (at := page.find("<svg class=\"plot\"", at)) >= 0:
         end = page.index("</svg>", at) + 6
