@@ -140,14 +140,14 @@ typedef struct sow_adamw_args {
 
 /* Backward of attention.  Pages are those of sow_attention_args followed by the transposes, so that every product has
  * whole vectors: K [head_dim][16], V [16][head_dim], V [head_dim][16], K [16][head_dim] floats.  With s = q' k (q' the
- * scaled query), p = exp(s - max) (1 / sum), max and sum those of the forward pass, and dp = dy v (a chain over the
+ * scaled query), p = exp(s - max) / sum as the forward pass has them, and dp = dy v (a chain over the
  * head):
  *
  *     dot = sum of p dp (16 lanes by position mod 16, one tree)      ds = p (dp - dot)
  *     dq  = scale * (chain over positions of ds k)
  *     dk  = chain over query rows, then heads, of ds q'              dv = the same of p dy */
 typedef struct sow_attention_stats {
-    float max, inverse, dot; /* inverse: 1 / sum */
+    float max, sum, dot;
 } sow_attention_stats;
 
 /* One query row of n_queries heads that share a KV head.  scores: scratch of 2 n_queries times n_positions rounded up
@@ -175,7 +175,7 @@ typedef struct sow_attention_dkv_args {
     float *dk, *dv;
 } sow_attention_dkv_args;
 
-/* From logits to their gradient: with p = exp(l - max) (1 / sum), log p = (l - max) - log(sum), H = entropy:
+/* From logits to their gradient: with p = exp(l - max) / sum, log p = (l - max) - log(sum), H = entropy:
  *     d[i] = (weight * ([i = target] - p) - entropy_weight * p * (log p + H)) * scale */
 typedef struct sow_softmax_back_args {
     int64_t n, target;

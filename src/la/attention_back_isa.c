@@ -14,17 +14,17 @@
 /* ---- dq ---- */
 
 /* scores hold exp(s - max), dp their gradients: dp becomes ds. */
-static float differentiate(int64_t n, int64_t n_scores, float inverse, const float *scores, float *dp)
+static float differentiate(int64_t n, int64_t n_scores, float sum, const float *scores, float *dp)
 {
     float lane[SOW_LANES] = {0};
     for (int64_t t = n; t < n_scores; t++)
         dp[t] = 0.0f; /* whatever lies behind the last position */
     for (int64_t t = 0; t < n_scores; t += SOW_LANES)
         for (int64_t i = 0; i < SOW_LANES; i++)
-            lane[i] = fused(scores[t + i] * inverse, dp[t + i], lane[i]);
+            lane[i] = fused(scores[t + i] / sum, dp[t + i], lane[i]);
     const float dot = tree_sum(lane);
     for (int64_t t = 0; t < n_scores; t++)
-        dp[t] = scores[t] * inverse * (dp[t] - dot);
+        dp[t] = scores[t] / sum * (dp[t] - dot);
     return dot;
 }
 
@@ -40,8 +40,8 @@ INLINE void find_dq(int64_t queries, group g, const float *dy, float scale, sow_
     score(queries, back);
     for (int64_t i = 0; i < queries; i++) {
         float *scores = g.scores + i * g.n_scores;
-        stats[i].inverse = 1.0f / soften(g.n_positions, g.n_scores, scores, &stats[i].max);
-        stats[i].dot = differentiate(g.n_positions, g.n_scores, stats[i].inverse, scores, back.scores + i * g.n_scores);
+        stats[i].sum = soften(g.n_positions, g.n_scores, scores, &stats[i].max);
+        stats[i].dot = differentiate(g.n_positions, g.n_scores, stats[i].sum, scores, back.scores + i * g.n_scores);
     }
     weigh(queries, back);
     for (int64_t i = 0; i < queries * g.dim; i++)
@@ -138,7 +138,7 @@ static void soften_batch(batch *b)
     for (int64_t i = 0; i < b->n; i++) {
         const sow_attention_stats *stats = b->stats[i];
         for (int64_t t = 0; t < SOW_PAGE; t++) {
-            const float p = exp_f32(b->p[i][t] - stats->max) * stats->inverse;
+            const float p = exp_f32(b->p[i][t] - stats->max) / stats->sum;
             const float ds = p * (b->ds[i][t] - stats->dot);
             b->p[i][t] = t < b->n_visible[i] ? p : 0.0f;
             b->ds[i][t] = t < b->n_visible[i] ? ds : 0.0f;

@@ -73,17 +73,17 @@ float ISA_FN(entropy)(int64_t n, const float *x, float max, float sum)
 /* Without the entropy's term, which is then 0, a third of the operations are left. */
 void ISA_FN(softmax_back)(const sow_softmax_back_args *a)
 {
-    const float inverse = 1.0f / a->sum, target = a->logits[a->target] - a->max, p_target = exp_f32(target) * inverse;
+    const float target = a->logits[a->target] - a->max, p_target = exp_f32(target) / a->sum;
     const float at_target =
         (a->weight * (1.0f - p_target) - a->entropy_weight * p_target * ((target - a->log_sum) + a->entropy)) *
         a->scale;
     float *l = a->logits;
     if (a->entropy_weight == 0.0f) {
         for (int64_t i = 0; i < a->n; i++)
-            l[i] = a->weight * (0.0f - exp_f32(l[i] - a->max) * inverse) * a->scale;
+            l[i] = a->weight * (0.0f - exp_f32(l[i] - a->max) / a->sum) * a->scale;
     } else {
         for (int64_t i = 0; i < a->n; i++) {
-            const float below = l[i] - a->max, p = exp_f32(below) * inverse;
+            const float below = l[i] - a->max, p = exp_f32(below) / a->sum;
             l[i] = (a->weight * (0.0f - p) - a->entropy_weight * p * ((below - a->log_sum) + a->entropy)) * a->scale;
         }
     }
