@@ -8,7 +8,7 @@
  * The reference is a JSON object with any of the keys below (form: design, golden/tinystories_grad_shared.json).
  *
  *     "ce"      {ids: [[...], ...], loss, grad}              mean over all targets of all rows
- *     "adamw"   {lr, betas, eps, weight_decay, losses: [before each step, after the last],
+ *     "adamw"   {lr, betas, eps, weight_decay, clip (a norm, or null), losses: [before each step, after the last],
  *                params: {tensor: [[flat index, value], ...]}}                             steps on ce's rows
  *     "policy"  [{loss_type, clip_low, clip_high, beta, max_completion, prompt_len, ids, completion_lens, advantages,
  *                old_logp, ref_logp, logp, loss, clip_fraction, mean_kl, grad}, ...]

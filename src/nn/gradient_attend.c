@@ -137,6 +137,13 @@ static int64_t count_positions(const sow_gradient *g, int64_t m)
     return n;
 }
 
+/* Shows life, by the first thread, in a loop that threads share: rows of a long sequence may take seconds. */
+static void tick_often(void)
+{
+    if (omp_get_thread_num() == 0)
+        sow_phase_tick();
+}
+
 /* The heads of one KV head of one row. */
 static void attend_row(const sow_gradient *g, int64_t row, int64_t head, const sow_kept *kept)
 {
@@ -163,10 +170,11 @@ void sow_attend(sow_gradient *g, int64_t m, const sow_kept *kept)
     const int64_t cost = n_positions / m * shape->head_dim * shape->n_heads / heads / 4; /* in vectors of 4 */
 #pragma omp parallel for schedule(static, 1)                                                                           \
     num_threads(g->forward.threads) if (sow_forward_is_worth(&g->forward, m * heads, cost))
-    for (int64_t i = 0; i < m * heads; i++)
+    for (int64_t i = 0; i < m * heads; i++) {
         attend_row(g, i / heads, i % heads, kept);
+        tick_often();
+    }
     g->forward.flops += 4.0 * (double)n_positions * (double)(shape->head_dim * shape->n_heads);
-    sow_phase_tick();
 }
 
 /* ---- the way back ---- */
@@ -289,13 +297,15 @@ void sow_attend_back(sow_gradient *g, int64_t layer, int64_t m, const sow_kept *
         return;
 #pragma omp parallel for schedule(static, 1)                                                                           \
     num_threads(g->forward.threads) if (sow_forward_is_worth(&g->forward, m * heads, cost))
-    for (int64_t i = 0; i < m * heads; i++)
+    for (int64_t i = 0; i < m * heads; i++) {
         find_dq(g, i / heads, i % heads, kept);
-    sow_phase_tick();
+        tick_often();
+    }
 #pragma omp parallel for schedule(dynamic, 1)                                                                          \
     num_threads(g->forward.threads) if (sow_forward_is_worth(&g->forward, m * heads, cost))
-    for (int64_t i = 0; i < n_pages * heads; i++)
+    for (int64_t i = 0; i < n_pages * heads; i++) {
         find_dkv(g, layer, m, i / heads, i % heads, kept);
+        tick_often();
+    }
     g->forward.flops += 14.0 * (double)n_positions * (double)(shape->head_dim * shape->n_heads);
-    sow_phase_tick();
 }

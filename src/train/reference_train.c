@@ -320,9 +320,9 @@ done:
 /* ---- AdamW ---- */
 
 typedef struct adamw {
-    double rate, betas[2], powers[2], eps, decay;
-    float *gradient, *m, *v; /* owned [n_elements] */
-    float *out;              /* owned [3][n_elements] */
+    double rate, betas[2], powers[2], eps, decay, clip; /* clip 0: none */
+    float *gradient, *m, *v;                            /* owned [n_elements] */
+    float *out;                                         /* owned [3][n_elements] */
 } adamw;
 
 static sow_code read_adamw(const check *c, const sow_json *node, adamw *a)
@@ -331,6 +331,7 @@ static sow_code read_adamw(const check *c, const sow_json *node, adamw *a)
     SOW_TRY(number(c, node, "lr", &a->rate));
     SOW_TRY(number(c, node, "eps", &a->eps));
     SOW_TRY(number(c, node, "weight_decay", &a->decay));
+    (void)sow_json_to_real(sow_json_get(node, "clip"), &a->clip);
     for (int i = 0; i < 2; i++) {
         if (!sow_json_to_real(sow_json_at(betas, i), &a->betas[i]))
             return bad_form(c, "betas", "two numbers");
@@ -342,6 +343,17 @@ static sow_code read_adamw(const check *c, const sow_json *node, adamw *a)
     return SOW_ALLOC(&a->v, c->layout->n_elements);
 }
 
+/* torch's clip_grad_norm_: 1, or what brings the norm of all gradients down to `clip`. */
+static double clip_factor(const check *c, double clip)
+{
+    double sum = 0.0;
+    for (int64_t t = 0; t < c->layout->n_tensors; t++) {
+        const double norm = norm_of(c, &c->layout->tensors[t]);
+        sum += norm * norm;
+    }
+    return clip > 0.0 ? fmin(1.0, clip / (sqrt(sum) + 1e-6)) : 1.0;
+}
+
 static void step(check *c, adamw *a)
 {
     const sow_kernels *kernels = sow_la_kernels(c->args->la);
@@ -350,7 +362,7 @@ static void step(check *c, adamw *a)
         a->powers[i] *= a->betas[i];
     kernels->from_fixed(n, c->sums, a->gradient);
     kernels->adamw(&(sow_adamw_args){.n = n,
-                                     .clip = 1.0f,
+                                     .clip = (float)clip_factor(c, a->clip),
                                      .keep = (float)(1.0 - a->rate * a->decay),
                                      .one_minus_beta1 = (float)(1.0 - a->betas[0]),
                                      .beta2 = (float)a->betas[1],

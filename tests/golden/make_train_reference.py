@@ -56,6 +56,7 @@ def record_ce(model, rows):
 
 def record_adamw(model, rows):
     settings = {"lr": 1e-3, "betas": [0.9, 0.99], "eps": 1e-8, "weight_decay": 0.02}
+    clip = 2.0  # below the norm of the first step
     optimizer = torch.optim.AdamW(model.parameters(), **{**settings, "betas": tuple(settings["betas"])})
     losses = []
     for _ in range(3):
@@ -63,6 +64,7 @@ def record_adamw(model, rows):
         loss = cross_entropy(model, rows)
         losses.append(loss.item())
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
         optimizer.step()
     losses.append(cross_entropy(model, rows).item())
     generator = torch.Generator().manual_seed(4)
@@ -70,7 +72,7 @@ def record_adamw(model, rows):
     for name, tensor in model.named_parameters():
         flat = tensor.detach().reshape(-1)
         params[name] = [[i, float(flat[i])] for i in places(flat, generator)]
-    return {**settings, "losses": losses, "params": params}
+    return {**settings, "clip": clip, "losses": losses, "params": params}
 
 
 def logprobs(model, ids, length):
