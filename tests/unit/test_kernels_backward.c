@@ -254,7 +254,7 @@ static void test_add_fixed_of_every_magnitude_is_rounded_once(void **state)
     int64_t start[N], sums[N + 1], want[N];
     fill_gradients(x);
     for (int64_t i = 0; i < N; i++) {
-        start[i] = (int64_t)(int32_t)random_word(2, (uint64_t)i) << (i % 30);
+        start[i] = (int64_t)(int32_t)random_word(2, (uint64_t)i) * (INT64_C(1) << (i % 30));
         want[i] = start[i] + llrint(ldexp((double)x[i], 48)); /* exact but for llrint, which rounds to nearest even */
     }
     EACH_KERNELS(k)
