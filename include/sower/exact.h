@@ -14,8 +14,8 @@
 
 typedef struct sow_exact sow_exact;
 
-/* Collective, before sow_world_seal.  Room for the exchange is taken by the first sum: 2 MiB, 12 MiB from 128
- * members on. */
+/* Collective, before sow_world_seal.  Room for the exchange is taken by the first sum: 2 MiB for two members,
+ * 12 MiB for many. */
 SOW_NODISCARD sow_code sow_exact_create(sow_world *world, sow_exact **out);
 /* Not collective; before sow_world_stop. */
 void sow_exact_destroy(sow_exact **exact);

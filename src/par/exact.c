@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Exact sums over nodes by direct exchange of parts.
  *
- * The array is cut into pieces, two of them under way at a time; a piece is cut into one part per member, and a member
+ * The array is cut into pieces, some of them under way at a time; a piece is cut into one part per member, and a member
  * adds up its own part of everybody:
  *
  *     PART   each member sends part j of its piece to member j        (a reduce-scatter)
@@ -29,10 +29,12 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Numbers of a piece: so few that it stays in cache from copy to copy, but no part is so small that a message's
- * latency is what it takes. */
-enum { PIECE_LEAST = 1 << 15, PIECE_MOST = 1 << 18, PART_LEAST = 1 << 11 };
-enum { BLOCK = 512 /* numbers added at a time */, N_SLOTS = 2 };
+/* Numbers of a part, of a piece, of all pieces that are under way.  A part stays below the 64 KiB from which on Open
+ * MPI 4.1 writes into the receiver's memory over TCP: when the receiver is killed then, the sender waits for a lock of
+ * its own in mca_btl_tcp_endpoint_send, for ever.  Much is under way, because on a busy machine each wait may cost a
+ * turn of the scheduler. */
+enum { PART_LEAST = 1 << 9, PART_MOST = 1 << 12, PIECE_MOST = 1 << 17, UNDER_WAY = 1 << 19 };
+enum { BLOCK = 512 /* numbers added at a time */, N_SLOTS = 16 /* at most */ };
 enum { PART, SUM, N_KINDS };
 enum { FITS, OVERFLOWS, GIVEN_UP }; /* verdicts */
 enum { TAGS = N_KINDS * N_SLOTS };  /* of an epoch */
@@ -63,6 +65,7 @@ struct sow_exact {
     sow_world *world;     /* borrowed */
     int64_t n_tag_epochs; /* epochs that differ in their tags */
     int n_members;        /* that the slots are made for; 0: none are */
+    int n_slots;          /* that are used */
     slot slots[N_SLOTS];
     int *done; /* owned: [n_members], for MPI_Testsome, as are statuses: MPI_STATUSES_IGNORE warns with MPICH */
     MPI_Status *statuses;
@@ -93,10 +96,22 @@ static int64_t part_size(int64_t n, int n_members, int index)
     return n / n_members + (index < n % n_members);
 }
 
+static int64_t part_most(int n_members)
+{
+    const int64_t n = PIECE_MOST / n_members;
+    return n > PART_MOST ? PART_MOST : n > PART_LEAST ? n : PART_LEAST;
+}
+
 static int64_t piece_numbers(int n_members)
 {
-    const int64_t n = (int64_t)n_members * PART_LEAST;
-    return n < PIECE_LEAST ? PIECE_LEAST : n < PIECE_MOST ? n : PIECE_MOST;
+    return part_most(n_members) * n_members;
+}
+
+/* Pieces under way at a time. */
+static int slots_for(int n_members)
+{
+    const int64_t n = UNDER_WAY / piece_numbers(n_members);
+    return n > N_SLOTS ? N_SLOTS : n > 2 ? (int)n : 2;
 }
 
 /* The last piece is shorter. */
@@ -108,7 +123,7 @@ static int64_t piece_size(const call *c, int64_t piece)
 
 static int64_t cell_size(int n_members)
 {
-    return HEADER + (piece_numbers(n_members) + n_members - 1) / n_members;
+    return HEADER + part_most(n_members);
 }
 
 /* Where a member's part of a piece is in the caller's data. */
@@ -150,7 +165,8 @@ static sow_code make_slots(sow_exact *e, int n_members)
     free_slots(e);
     SOW_TRY(SOW_ALLOC(&e->done, n_members));
     SOW_TRY(SOW_ALLOC(&e->statuses, n_members));
-    for (int i = 0; i < N_SLOTS; i++) {
+    e->n_slots = slots_for(n_members);
+    for (int i = 0; i < e->n_slots; i++) {
         slot *s = &e->slots[i];
         SOW_TRY(SOW_ALLOC(&s->cells, cell * (3 * (int64_t)n_members + 1)));
         SOW_TRY(SOW_ALLOC(&s->requests, 2 * N_KINDS * (int64_t)n_members));
@@ -347,7 +363,7 @@ static sow_code advance(call *c, slot *s, bool *moved)
 
 static bool is_missing(const call *c, int index)
 {
-    for (int i = 0; i < N_SLOTS; i++)
+    for (int i = 0; i < c->e->n_slots; i++)
         for (int k = 0; k < 2 * N_KINDS; k++)
             if (c->e->slots[i].requests[k * c->n_members + index] != MPI_REQUEST_NULL)
                 return true;
@@ -402,9 +418,9 @@ static sow_code exchange(call *c)
     double moved_s = sow_clock_now_s();
     while (c->n_ended < c->n_pieces) {
         bool moved = false;
-        for (int i = 0; i < N_SLOTS; i++) {
+        for (int i = 0; i < c->e->n_slots; i++) {
             slot *s = &c->e->slots[i];
-            if (s->piece < 0 && c->n_begun % N_SLOTS == i && c->n_begun < c->n_pieces) {
+            if (s->piece < 0 && c->n_begun % c->e->n_slots == i && c->n_begun < c->n_pieces) {
                 SOW_TRY(begin_piece(c, s));
                 moved = true;
             }
@@ -445,16 +461,18 @@ static void tell_verdict(const call *c)
         }
 }
 
-/* What is open is MPI's for ever, but a receive that nothing has come for must take no later message. */
+/* What is open is MPI's for ever.  But receives are taken back: from a member that gave up an epoch before, nothing
+ * comes for them, until tags come round again and they would swallow its messages. */
 static void abandon(const call *c, slot *s)
 {
     if (s->n_open[IN][PART] + s->n_open[IN][SUM] + s->n_open[OUT][PART] + s->n_open[OUT][SUM] == 0)
         return;
-    for (int i = 0; i < N_KINDS * c->n_members; i++) {
-        MPI_Request *request = &s->requests[i]; /* those that come in are first */
-        if (*request != MPI_REQUEST_NULL && MPI_Cancel(request) == MPI_SUCCESS)
-            (void)MPI_Request_free(request);
-    }
+    for (int kind = 0; kind < N_KINDS; kind++)
+        for (int i = 0; i < c->n_members; i++) {
+            MPI_Request *request = requests_of(c, s, IN, kind) + i;
+            if (*request != MPI_REQUEST_NULL && MPI_Cancel(request) == MPI_SUCCESS)
+                (void)MPI_Request_free(request);
+        }
     s->cells = NULL;
     s->requests = NULL;
     memset(s->n_open, 0, sizeof s->n_open);

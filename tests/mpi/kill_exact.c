@@ -29,19 +29,23 @@ static const double deadline_s = 1;
 typedef struct scenario {
     const char *name;
     int n_victims, signal;
-    bool is_before, is_aside, is_late; /* dies before it adds; root does not take part; the last member is late */
+    bool is_before, is_aside; /* victims die before they add; root does not take part */
+    double late_s;            /* the last member that is no victim comes so late */
+    bool is_apart;            /* members give up at different epochs */
 } scenario;
 
 static const scenario scenarios[] = {
-    {"fine", 0, 0, false, false, false},
-    {"killed", 1, SIGKILL, false, false, false},
-    {"before", 1, SIGKILL, true, false, false},
-    {"two", 2, SIGKILL, false, false, false},
-    {"stopped", 1, SIGSTOP, false, false, false},
-    {"aside_killed", 1, SIGKILL, false, true, false},
-    {"aside_stopped", 1, SIGSTOP, true, true, false},
-    {"aside_late", 0, 0, false, true, true},
-    {"speed", 0, 0, false, false, false},
+    {"fine", 0, 0, false, false, 0, false},
+    {"killed", 1, SIGKILL, false, false, 0, false},
+    {"before", 1, SIGKILL, true, false, 0, false},
+    {"two", 2, SIGKILL, false, false, 0, false},
+    {"stopped", 1, SIGSTOP, false, false, 0, false},
+    {"told", 1, SIGSTOP, true, false, 0.6, false}, /* the others have waited for a deadline before the late one has */
+    {"aside_killed", 1, SIGKILL, false, true, 0, false},
+    {"aside_stopped", 1, SIGSTOP, true, true, 0, false},
+    {"aside_apart", 1, SIGSTOP, true, true, 0, true},
+    {"aside_late", 0, 0, false, true, 3, false},
+    {"speed", 0, 0, false, false, 0, false},
 };
 
 typedef struct go {
@@ -71,6 +75,11 @@ static void expect(bool is_right, const char *what)
 static bool is_victim(int rank)
 {
     return rank >= size - how->n_victims;
+}
+
+static bool is_late(int rank)
+{
+    return how->late_s > 0 && rank == size - 1 - how->n_victims;
 }
 
 static int64_t number(int rank, int64_t epoch, int64_t i)
@@ -145,11 +154,25 @@ static report add(const go *g)
             continue;
         }
         expect(rc == SOW_ECOMM && names_victim(), "the lost member is named");
-        expect(waited_s < 1.9 * deadline_s, "within the deadline");
+        /* a deadline counts only time in which this rank listened: more on a busy machine */
+        expect(waited_s < 4 * deadline_s, "within the deadline");
+        expect(!is_late(me) || strstr(sow_error_text(), "gave up the sum") != NULL, "who came late is told");
         (void)printf("after %lld sums and %.3f s: %s\n", (long long)k, waited_s, sow_error_text());
     }
     sow_phase_enter(SOW_PHASE_IDLE);
     return (report){.code = (int32_t)rc, .n_failed = n_failed};
+}
+
+/* The last but one adds with the victim alone; the others are an epoch further, and wait for both. */
+static void go_apart(go *g)
+{
+    if (me != size - 2) {
+        g->epoch++;
+        return;
+    }
+    g->n_members = 2;
+    g->members[0] = size - 2;
+    g->members[1] = size - 1;
 }
 
 static void work(void)
@@ -171,7 +194,9 @@ static void work(void)
         memcpy(&g, m.data, sizeof g);
         if (is_victim(me))
             begin_dying();
-        for (double begun = sow_clock_now_s(); how->is_late && me == size - 1 && sow_clock_now_s() - begun < 3;) {
+        if (how->is_apart && g.n_members == size - 1)
+            go_apart(&g);
+        for (double begun = sow_clock_now_s(); is_late(me) && sow_clock_now_s() - begun < how->late_s;) {
             sow_phase_tick();
             sow_clock_sleep_s(1e-2);
         }
@@ -250,7 +275,7 @@ static void lead(void)
 /* For people: all ranks add 64 MiB. */
 static void tell_speed(void)
 {
-    enum { LARGE = 8 << 20, TIMES = 20 };
+    enum { LARGE = 8 << 20, TIMES = 10 };
     int members[MOST];
     int64_t *numbers = NULL;
     double best_s = 1e9;

@@ -13,8 +13,8 @@ if [ "$is_open_mpi" = yes ]; then
         survives $scenario 4
     done
     survives two 4
-    survives killed 3 --mca btl self,tcp
-    for scenario in aside_killed aside_stopped aside_late; do
+    survives told 4
+    for scenario in aside_killed aside_stopped aside_apart aside_late; do
         survives $scenario 4
     done
     # Without a control window, as between hosts: only pulses tell, and workers ask each other.

@@ -7,7 +7,7 @@
 #include "sower/exact.h"
 #include "sower/phase.h"
 
-enum { PIECE = 1 << 15, MOST = 4 };
+enum { PART = 1 << 12, MOST = 4 }; /* numbers of a part; a piece is a part for each member */
 static int me, size;
 static sow_exact *exact;
 static int64_t epoch; /* the same on all ranks, members or not */
@@ -63,23 +63,11 @@ static unsigned everybody(void)
 static void test_sum_of_any_length_is_the_serial_one(void **state)
 {
     (void)state;
-    static const int64_t lengths[] = {0,
-                                      1,
-                                      2,
-                                      3,
-                                      7,
-                                      1001,
-                                      PIECE - 1,
-                                      PIECE,
-                                      PIECE + 1,
-                                      2 * PIECE,
-                                      2 * PIECE + 1,
-                                      3 * PIECE + 5,
-                                      5 * PIECE,
-                                      4 * PIECE - 3,
-                                      1};
-    for (size_t k = 0; k < sizeof lengths / sizeof *lengths; k++)
-        check_sum(everybody(), lengths[k]);
+    static const int64_t pieces[] = {0, 1, 2, 15, 16, 17, 33, 0}, rests[] = {0, 1, 2, 3, 7, 1001, -1, -2, -4096};
+    for (size_t k = 0; k < sizeof pieces / sizeof *pieces; k++)
+        for (size_t r = 0; r < sizeof rests / sizeof *rests; r++)
+            if (pieces[k] > 0 || rests[r] >= 0)
+                check_sum(everybody(), pieces[k] * PART * size + rests[r]);
 }
 
 static void test_sum_over_any_members_is_theirs(void **state)
@@ -88,13 +76,13 @@ static void test_sum_over_any_members_is_theirs(void **state)
     for (unsigned set = 1; set <= everybody(); set++)
         check_sum(set, 1000 + (int64_t)set);
     for (unsigned set = everybody(); set > 0; set--)
-        check_sum(set, PIECE + (int64_t)set);
+        check_sum(set, 5 * PART + (int64_t)set);
 }
 
 static void test_many_sums_keep_their_room(void **state)
 {
     (void)state;
-    check_sum(everybody(), PIECE);
+    check_sum(everybody(), 64 * PART);
     int64_t before = sow_alloc_live();
     for (int i = 0; i < 100; i++)
         check_sum(everybody(), 100 + i);
