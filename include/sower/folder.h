@@ -63,8 +63,11 @@ SOW_NODISCARD sow_code sow_folder_first(const sow_folder *folder, sow_lines whic
  * none). */
 SOW_NODISCARD sow_code sow_folder_find_checkpoint(const sow_folder *folder, int64_t max_step, char out[SOW_TEXT],
                                                   int64_t *step);
-/* Where the checkpoint of a step belongs; and removal of all but the newest two. */
+/* Where the checkpoint of a step belongs; where an optimizer's moments (0: first, 1: second, named as in PyTorch) belong
+ * beside it; and removal of all but the newest two with theirs. */
 SOW_NODISCARD sow_code sow_folder_checkpoint(const sow_folder *folder, int64_t step, char out[SOW_TEXT]);
+enum { SOW_N_MOMENTS = 2 };
+SOW_NODISCARD sow_code sow_folder_moment(const sow_folder *folder, int which, int64_t step, char out[SOW_TEXT]);
 void sow_folder_prune_checkpoints(const sow_folder *folder, int64_t newest);
 
 /* Judges a finished run: every planned evaluation is in metrics.jsonl, and no value in it is missing.  Writes verdict

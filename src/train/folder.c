@@ -232,6 +232,14 @@ sow_code sow_folder_checkpoint(const sow_folder *f, int64_t step, char out[SOW_T
     return sow_folder_file(f, name, out);
 }
 
+sow_code sow_folder_moment(const sow_folder *f, int which, int64_t step, char out[SOW_TEXT])
+{
+    static const char *const names[SOW_N_MOMENTS] = {"exp_avg", "exp_avg_sq"};
+    char name[96];
+    (void)snprintf(name, sizeof name, "checkpoints/step-%08lld.%s.safetensors", (long long)step, names[which]);
+    return sow_folder_file(f, name, out);
+}
+
 sow_code sow_folder_find_checkpoint(const sow_folder *f, int64_t max_step, char out[SOW_TEXT], int64_t *step)
 {
     char path[SOW_TEXT];
@@ -256,15 +264,11 @@ void sow_folder_prune_checkpoints(const sow_folder *f, int64_t newest)
     if (sow_folder_find_checkpoint(f, newest - 1, path, &previous) != SOW_OK || previous < 0)
         return;
     while (sow_folder_find_checkpoint(f, previous - 1, path, &step) == SOW_OK && step >= 0) {
-        static const char *const beside[] = {"exp_avg", "exp_avg_sq"}; /* an optimizer's */
         if (unlink(path) != 0)
             return;
-        for (size_t i = 0; i < sizeof beside / sizeof *beside; i++) {
-            char name[96];
-            (void)snprintf(name, sizeof name, "checkpoints/step-%08lld.%s.safetensors", (long long)step, beside[i]);
-            if (sow_folder_file(f, name, path) == SOW_OK)
+        for (int which = 0; which < SOW_N_MOMENTS; which++)
+            if (sow_folder_moment(f, which, step, path) == SOW_OK)
                 (void)unlink(path);
-        }
     }
 }
 

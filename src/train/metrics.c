@@ -260,6 +260,15 @@ static void put_fitness(const sow_root *root, sow_line *line)
     sow_line_real(line, "retention_accuracy", (double)retention->correct / (double)retention->rows);
 }
 
+void sow_root_put_traffic(const sow_root *root, sow_line *line)
+{
+    sow_traffic now = sow_world_traffic(root->run->world), then = root->now.traffic;
+    sow_line_int(line, "ranks", sow_world_n_alive(root->run->world));
+    sow_line_int(line, "messages",
+                 now.messages_sent + now.messages_received - then.messages_sent - then.messages_received);
+    sow_line_int(line, "bytes", now.bytes_sent + now.bytes_received - then.bytes_sent - then.bytes_received);
+}
+
 sow_code sow_es_put(sow_root *root, sow_line *line, int64_t step)
 {
     sow_run *run = root->run;
@@ -267,7 +276,6 @@ sow_code sow_es_put(sow_root *root, sow_line *line, int64_t step)
     const sow_task_kind *kind = sow_task_kind_of(sow_evaluator_task(run->evaluator, run->train_job));
     const sow_tally *t = &root->now.tally;
     sow_summary s = sow_stats_summary(root->rewards, o->es.population);
-    sow_traffic traffic = sow_world_traffic(run->world);
     double flops = 0;
     int64_t tokens =
         t->new_tokens + t->prompt_tokens + root->now.retention.new_tokens + root->now.retention.prompt_tokens;
@@ -289,13 +297,7 @@ sow_code sow_es_put(sow_root *root, sow_line *line, int64_t step)
     sow_line_real(line, "tokens_per_s", (double)tokens / root->now.eval_s);
     sow_line_real(line, "flops_per_s", flops / root->now.eval_s);
     sow_line_int(line, "units", root->now.n_units);
-    sow_line_int(line, "ranks", sow_world_n_alive(run->world));
-    sow_line_int(line, "messages",
-                 traffic.messages_sent + traffic.messages_received - root->now.traffic.messages_sent -
-                     root->now.traffic.messages_received);
-    sow_line_int(line, "bytes",
-                 traffic.bytes_sent + traffic.bytes_received - root->now.traffic.bytes_sent -
-                     root->now.traffic.bytes_received);
+    sow_root_put_traffic(root, line);
     sow_line_real(line, "norm", sqrt(root->now.delta2));
     sow_line_real(
         line, "norm_law",

@@ -38,26 +38,21 @@ struct sow_optimizer {
     int64_t t;                 /* of the step at work */
 };
 
-static size_t round_up(size_t bytes)
-{
-    return (bytes + 63) / 64 * 64;
-}
-
 /* Cuts the memory (a static byte: only measures); returns its bytes. */
 static size_t place_parts(sow_optimizer *o, char *memory)
 {
-    size_t at = 0, n = (size_t)o->layout->n_elements, floats = round_up(n * sizeof(float));
-    size_t records = round_up((size_t)o->n_granules * sizeof(moment_record));
+    size_t at = 0, n = (size_t)o->layout->n_elements, floats = share_round_up(n * sizeof(float));
+    size_t records = share_round_up((size_t)o->n_granules * sizeof(moment_record));
     o->gradient = (float *)(void *)(memory + at), at += floats;
     for (int i = 0; i < 4; i++)
         o->moments[i / 2][i % 2] = (float *)(void *)(memory + at), at += floats;
-    o->norm2 = (double *)(void *)(memory + at), at += round_up((size_t)o->n_granules * sizeof(double));
+    o->norm2 = (double *)(void *)(memory + at), at += share_round_up((size_t)o->n_granules * sizeof(double));
     for (int i = 0; i < 2; i++)
         o->records[i] = (moment_record *)(void *)(memory + at), at += records;
     o->made = (_Atomic int64_t *)(void *)(memory + at), at += 64;
     share_place(&o->share, memory + at), at += share_bytes(o->share.n_blocks);
     if (o->n_nodes > 1)
-        o->total = (int64_t *)(void *)(memory + at), at += round_up(n * sizeof(int64_t));
+        o->total = (int64_t *)(void *)(memory + at), at += share_round_up(n * sizeof(int64_t));
     return at;
 }
 

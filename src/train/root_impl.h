@@ -99,6 +99,8 @@ SOW_NODISCARD sow_code sow_sgd_load(sow_run *run, const sow_folder *folder, cons
 
 /* metrics.c.  The phases of all ranks that have reported of `step`, as an object; adds their operations to *flops. */
 void sow_root_put_phases(sow_root *root, sow_line *line, int64_t step, double *flops);
+/* Ranks alive, and the messages and bytes of the step so far. */
+void sow_root_put_traffic(const sow_root *root, sow_line *line);
 
 /* measures.c.  KL to the base and spectra, if they are due after `step`. */
 SOW_NODISCARD sow_code sow_root_measure_more(sow_root *root, int64_t step);

@@ -234,7 +234,6 @@ void sow_sgd_put(sow_root *root, sow_line *line, int64_t step)
 {
     const sow_sgd_root *s = root->sgd;
     double flops = 0, elapsed = sow_clock_now_s() - root->now.began_s;
-    sow_traffic traffic = sow_world_traffic(root->run->world);
     sow_line_real(line, "loss", s->loss);
     sow_line_real(line, "grad_norm", s->norm);
     sow_line_real(line, "learning_rate", s->rate);
@@ -246,12 +245,6 @@ void sow_sgd_put(sow_root *root, sow_line *line, int64_t step)
     sow_line_real(line, "step_time", elapsed);
     sow_line_real(line, "update_s", s->seconds);
     sow_line_int(line, "restarts", s->n_restarts);
-    sow_line_int(line, "ranks", sow_world_n_alive(root->run->world));
-    sow_line_int(line, "messages",
-                 traffic.messages_sent + traffic.messages_received - root->now.traffic.messages_sent -
-                     root->now.traffic.messages_received);
-    sow_line_int(line, "bytes",
-                 traffic.bytes_sent + traffic.bytes_received - root->now.traffic.bytes_sent -
-                     root->now.traffic.bytes_received);
+    sow_root_put_traffic(root, line);
     sow_line_real(line, "norm", sqrt(root->now.delta2));
 }

@@ -6,7 +6,6 @@
 #include "sower/log.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 sow_code sow_sgd_create(sow_run *run)
@@ -179,21 +178,12 @@ sow_code sow_sgd_apply(sow_run *run, const apply_message *message, sow_step *out
     return sow_theta_update(run->theta, &run->plan, out, message->is_leader != 0);
 }
 
-/* checkpoints/step-N.exp_avg.safetensors, .exp_avg_sq: PyTorch's names of the moments. */
-static sow_code moment_path(const sow_folder *folder, int which, int64_t step, char out[SOW_TEXT])
-{
-    char name[96];
-    (void)snprintf(name, sizeof name, "checkpoints/step-%08lld.%s.safetensors", (long long)step,
-                   which == 0 ? "exp_avg" : "exp_avg_sq");
-    return sow_folder_file(folder, name, out);
-}
-
 sow_code sow_sgd_save(sow_run *run, const sow_folder *folder, int64_t step)
 {
     char path[SOW_TEXT];
     int64_t index = run->method->index(run, step);
     for (int which = 0; which < 2; which++) {
-        SOW_TRY(moment_path(folder, which, step, path));
+        SOW_TRY(sow_folder_moment(folder, which, step, path));
         SOW_TRY(
             sow_model_save_theta(path, run->layout, sow_optimizer_moment(run->sgd->optimizer, which, index), SOW_F32));
     }
@@ -205,7 +195,7 @@ sow_code sow_sgd_load(sow_run *run, const sow_folder *folder, const sow_ledger *
     char path[SOW_TEXT];
     int64_t index = run->method->index(run, step);
     for (int which = 0; which < 2; which++) {
-        SOW_TRY(moment_path(folder, which, step, path));
+        SOW_TRY(sow_folder_moment(folder, which, step, path));
         SOW_TRY(sow_model_load_theta(path, run->layout, sow_optimizer_moment(run->sgd->optimizer, which, index)));
     }
     sow_optimizer_loaded(run->sgd->optimizer, index);

@@ -5,14 +5,9 @@
 #include "sower/log.h"
 #include "sower/phase.h"
 
-static size_t round_up(size_t bytes)
-{
-    return (bytes + 63) / 64 * 64;
-}
-
 size_t share_bytes(int64_t n_blocks)
 {
-    return 64 + round_up((size_t)n_blocks * sizeof(share_words));
+    return 64 + share_round_up((size_t)n_blocks * sizeof(share_words));
 }
 
 void share_init(share *s, sow_world *world, int64_t n_blocks)

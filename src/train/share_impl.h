@@ -29,6 +29,11 @@ typedef struct share {
     _Atomic int64_t *failed; /* key of a piece of work in which a rank failed: nobody waits for its block */
 } share;
 
+/* Parts of shared memory begin on cache lines. */
+static inline size_t share_round_up(size_t bytes)
+{
+    return (bytes + 63) / 64 * 64;
+}
 size_t share_bytes(int64_t n_blocks);
 /* world NULL: this process alone.  memory: share_bytes() of them, NULL: later. */
 void share_init(share *s, sow_world *world, int64_t n_blocks);

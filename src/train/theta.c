@@ -45,11 +45,6 @@ struct sow_theta {
     record *records[2];       /* [n_granules] of the buffer beside it */
 };
 
-static size_t round_up(size_t bytes)
-{
-    return (bytes + 63) / 64 * 64;
-}
-
 static int64_t count_blocks(const sow_layout *layout, int64_t block)
 {
     return (layout->n_elements + block - 1) / block;
@@ -58,15 +53,15 @@ static int64_t count_blocks(const sow_layout *layout, int64_t block)
 /* Cuts the memory at `base` (NULL: only measures) for n_ranks ranks; returns its bytes. */
 static size_t place_parts(sow_theta *t, char *memory, int n_ranks)
 {
-    size_t at = 0, floats = round_up((size_t)t->layout->n_elements * sizeof(float));
-    size_t records = round_up((size_t)t->n_granules * sizeof(record));
+    size_t at = 0, floats = share_round_up((size_t)t->layout->n_elements * sizeof(float));
+    size_t records = share_round_up((size_t)t->n_granules * sizeof(record));
     t->buffers[0] = (float *)(void *)(memory + at), at += floats;
     t->buffers[1] = (float *)(void *)(memory + at), at += floats;
     t->base = (float *)(void *)(memory + at), at += floats;
     t->records[0] = (record *)(void *)(memory + at), at += records;
     t->records[1] = (record *)(void *)(memory + at), at += records;
-    t->control = (control *)(void *)(memory + at), at += round_up(sizeof(control));
-    t->reading = (_Atomic int64_t *)(void *)(memory + at), at += round_up((size_t)n_ranks * sizeof(int64_t));
+    t->control = (control *)(void *)(memory + at), at += share_round_up(sizeof(control));
+    t->reading = (_Atomic int64_t *)(void *)(memory + at), at += share_round_up((size_t)n_ranks * sizeof(int64_t));
     share_place(&t->share, memory + at), at += share_bytes(t->share.n_blocks);
     return at;
 }
