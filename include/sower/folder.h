@@ -63,7 +63,7 @@ SOW_NODISCARD sow_code sow_folder_first(const sow_folder *folder, sow_lines whic
  * none). */
 SOW_NODISCARD sow_code sow_folder_find_checkpoint(const sow_folder *folder, int64_t max_step, char out[SOW_TEXT],
                                                   int64_t *step);
-/* Where the checkpoint of a step belongs; where an optimizer's moments (0: first, 1: second, named as in PyTorch) belong
+/* Where the checkpoint of a step belongs; where an optimizer's moments (0: first, 1: second, PyTorch's names) belong
  * beside it; and removal of all but the newest two with theirs. */
 SOW_NODISCARD sow_code sow_folder_checkpoint(const sow_folder *folder, int64_t step, char out[SOW_TEXT]);
 enum { SOW_N_MOMENTS = 2 };
