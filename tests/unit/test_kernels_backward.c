@@ -302,8 +302,8 @@ static void test_add_int64_adds_and_tells_of_overflow(void **state)
     (void)state;
     int64_t from[N], start[N], to[N + 1], want[N];
     for (int64_t i = 0; i < N; i++) {
-        from[i] = (int64_t)(int32_t)random_word(1, (uint64_t)i) << (i % 32);
-        start[i] = (int64_t)(int32_t)random_word(2, (uint64_t)i) << 20;
+        from[i] = (int64_t)(int32_t)random_word(1, (uint64_t)i) * (INT64_C(1) << (i % 32));
+        start[i] = (int64_t)(int32_t)random_word(2, (uint64_t)i) * (INT64_C(1) << 20);
         want[i] = start[i] + from[i];
     }
     EACH_KERNELS(k)
