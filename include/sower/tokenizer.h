@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tokenizers: text <-> ids, id for id as Hugging Face's library.  Byte-level BPE and byte-fallback BPE.
  *
- * Needs: pcre2, utf8proc, json, words.  Threads: a tokenizer is read-only after it was made, except encode's scratch:
- * one tokenizer, one thread.  Ranks: knows none. */
+ * Needs: pcre2, utf8proc, json, words.  Threads: a tokenizer is read-only after it was made, except for the scratch of
+ * encode and decode: one tokenizer, one thread.  Ranks: knows none. */
 #ifndef SOWER_TOKENIZER_H
 #define SOWER_TOKENIZER_H
 

@@ -339,9 +339,11 @@ static sow_code first_piece(text_decoder *decoder, int64_t id, const char **out,
 
 /* ---- decoding ---- */
 
-void sow_text_decoding_begin(const text_decoder *decoder, text_decoding *out)
+void sow_text_decoding_begin(text_decoding *decoding, const text_decoder *decoder)
 {
-    *out = (text_decoding){.to_strip = decoder->strip.start};
+    sow_words_clear(&decoding->held);
+    decoding->is_begun = false;
+    decoding->to_strip = decoder->strip.start;
 }
 
 void sow_text_decoding_fini(text_decoding *decoding)

@@ -255,7 +255,8 @@ typedef struct text_decoding {
     bool is_begun;    /* a token was put */
     int64_t to_strip; /* characters that may still be dropped from the start */
 } text_decoding;
-void sow_text_decoding_begin(const text_decoder *decoder, text_decoding *out);
+/* Begins anew; *decoding is zero, or has been used: its room is kept. */
+void sow_text_decoding_begin(text_decoding *decoding, const text_decoder *decoder);
 /* is_whole: a run of byte tokens is kept together until it ends, as Hugging Face's decode judges it; else each
  * character is given out as soon as it is whole. */
 SOW_NODISCARD sow_code sow_text_decoding_put(text_decoding *decoding, text_decoder *decoder, int64_t id, bool is_whole,
@@ -274,8 +275,9 @@ struct sow_tokenizer {
     text_pretok pretok;
     text_bpe *bpe; /* owned */
     text_post post;
-    text_decoder *decoder; /* owned */
-    text_cuts cuts[2];     /* scratch */
+    text_decoder *decoder;  /* owned */
+    text_cuts cuts[2];      /* scratch */
+    text_decoding decoding; /* scratch */
 };
 
 #endif

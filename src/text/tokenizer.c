@@ -92,6 +92,7 @@ void sow_tokenizer_destroy(sow_tokenizer **tokenizer)
         return;
     SOW_FREE(&t->cuts[1].cuts);
     SOW_FREE(&t->cuts[0].cuts);
+    sow_text_decoding_fini(&t->decoding);
     sow_text_decoder_destroy(&t->decoder);
     sow_text_post_fini(&t->post);
     sow_text_pretok_fini(&t->pretok);
@@ -186,8 +187,8 @@ static bool is_special(const sow_tokenizer *t, int64_t id)
 sow_code sow_tokenizer_decode(sow_tokenizer *tokenizer, const int32_t *ids, int64_t n, bool skip_special,
                               sow_words *out)
 {
-    text_decoding decoding;
-    sow_text_decoding_begin(tokenizer->decoder, &decoding);
+    text_decoding *decoding = &tokenizer->decoding;
+    sow_text_decoding_begin(decoding, tokenizer->decoder);
     size_t before = out->bytes;
     sow_code rc = SOW_OK;
     for (int64_t i = 0; i < n; i++) {
@@ -196,15 +197,14 @@ sow_code sow_tokenizer_decode(sow_tokenizer *tokenizer, const int32_t *ids, int6
             goto done;
         }
         if (!skip_special || !is_special(tokenizer, ids[i]))
-            SOW_TRY_OR(rc, sow_text_decoding_put(&decoding, tokenizer->decoder, ids[i], true, out));
+            SOW_TRY_OR(rc, sow_text_decoding_put(decoding, tokenizer->decoder, ids[i], true, out));
     }
-    rc = sow_text_decoding_end(&decoding, tokenizer->decoder, out);
+    rc = sow_text_decoding_end(decoding, tokenizer->decoder, out);
 done:
     if (rc != SOW_OK && out->text != NULL) {
         out->bytes = before;
         out->text[before] = '\0';
     }
-    sow_text_decoding_fini(&decoding);
     return rc;
 }
 
@@ -225,7 +225,7 @@ sow_code sow_stream_decoder_create(sow_tokenizer *tokenizer, sow_stream_decoder 
     sow_stream_decoder *decoder = NULL;
     SOW_TRY(SOW_ALLOC(&decoder, 1));
     decoder->tokenizer = tokenizer;
-    sow_text_decoding_begin(tokenizer->decoder, &decoder->decoding);
+    sow_text_decoding_begin(&decoder->decoding, tokenizer->decoder);
     *out = decoder;
     return SOW_OK;
 }

@@ -98,6 +98,9 @@ static void fini(sow_run *run)
         SOW_FREE(&g->views);
         SOW_FREE(&g->units);
         SOW_FREE(&g->items);
+        SOW_FREE(&g->places);
+        SOW_FREE(&g->first_sequence);
+        SOW_FREE(&g->group_of);
         SOW_FREE(&run->sgd->grpo);
     }
     sow_sgd_fini(run);

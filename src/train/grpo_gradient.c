@@ -23,8 +23,7 @@ typedef struct gradient_job {
     sow_grpo *g;
     const sow_unit *unit;
     int64_t n_sequences, n_tokens;
-    int64_t *first_sequence; /* owned [count]: of each group */
-    bool is_first_update;    /* the policy has not moved since it sampled */
+    bool is_first_update; /* the policy has not moved since it sampled */
 } gradient_job;
 
 static sow_code fail_parcel(const gradient_job *job)
@@ -62,6 +61,7 @@ static sow_code read_groups(gradient_job *job, const sow_parcel *parcel)
     sow_reader reader = {.at = parcel->data.text, .end = parcel->data.text + parcel->data.bytes};
     int64_t flat = 0;
     SOW_TRY(SOW_GROW(&g->prompts, &g->prompts_capacity, job->unit->count));
+    SOW_TRY(SOW_GROW(&g->first_sequence, &g->first_sequence_capacity, job->unit->count));
     g->ids.n = 0;
     for (int32_t i = 0; i < job->unit->count; i++) {
         group_head head;
@@ -70,39 +70,35 @@ static sow_code read_groups(gradient_job *job, const sow_parcel *parcel)
             return fail_parcel(job);
         SOW_TRY(sow_evaluator_prompt(job->run->evaluator, job->run->train_job, head.row, &g->ids));
         g->prompts[i].n = g->ids.n - before;
-        job->first_sequence[i] = job->n_sequences;
+        g->first_sequence[i] = job->n_sequences;
         for (int64_t j = 0; j < head.n_samples; j++)
             SOW_TRY(read_sample(job, &reader, g->ids.ids[g->ids.n - 1], &flat));
     }
-    job->first_sequence[job->unit->count] = job->n_sequences;
+    g->first_sequence[job->unit->count] = job->n_sequences;
     return SOW_OK;
 }
 
-/* Units of the gradient: one per group that has samples.  Returns how many; `group_of` [n] which group each is. */
-static sow_code make_units(gradient_job *job, int64_t *n_units, int64_t *group_of)
+/* Units of the gradient: one per group that has samples.  Tells how many; g->group_of which group each is. */
+static sow_code make_units(gradient_job *job, int64_t *n_units)
 {
     sow_grpo *g = job->g;
     const int32_t *prompt = g->ids.ids, *flat = g->flat;
     SOW_TRY(SOW_GROW(&g->views, &g->views_capacity, job->n_sequences));
     SOW_TRY(SOW_GROW(&g->units, &g->units_capacity, job->unit->count));
+    SOW_TRY(SOW_GROW(&g->group_of, &g->group_of_capacity, job->unit->count));
     *n_units = 0;
     for (int64_t i = 0; i < job->n_sequences; flat += g->views[i].n, i++)
         g->views[i] = (sow_sequence){.ids = flat, .n = g->sequences[i].n + 1};
     for (int32_t i = 0; i < job->unit->count; prompt += g->prompts[i].n, i++) {
-        int64_t first = job->first_sequence[i], n = job->first_sequence[i + 1] - first;
+        int64_t first = g->first_sequence[i], n = g->first_sequence[i + 1] - first;
         if (n == 0)
             continue;
-        group_of[*n_units] = i;
+        g->group_of[*n_units] = i;
         g->units[(*n_units)++] = (sow_train_unit){
             .prefix = prompt, .n_prefix = g->prompts[i].n - 1, .sequences = &g->views[first], .n_sequences = n};
     }
     return SOW_OK;
 }
-
-typedef struct weighing {
-    const gradient_job *job;
-    const int64_t *group_of; /* of each unit */
-} weighing;
 
 /* The importance ratio of the policy that sampled is 1, bit for bit (design, Numerics 10). */
 static sow_code check_ratio(const gradient_job *job, const sow_token *token, int64_t group, float old)
@@ -118,12 +114,11 @@ static sow_code check_ratio(const gradient_job *job, const sow_token *token, int
 
 static sow_code weigh(void *context, const sow_token *tokens, int64_t n, sow_token_weight *out)
 {
-    const weighing *w = context;
-    const gradient_job *job = w->job;
+    const gradient_job *job = context;
     sow_grpo *g = job->g;
     for (int64_t i = 0; i < n; i++) {
-        int64_t group = w->group_of[tokens[i].unit];
-        const grpo_sequence *s = &g->sequences[job->first_sequence[group] + tokens[i].sequence];
+        int64_t group = g->group_of[tokens[i].unit];
+        const grpo_sequence *s = &g->sequences[g->first_sequence[group] + tokens[i].sequence];
         int64_t at = s->first + tokens[i].index;
         sow_policy_sums sums;
         g->logprob[at] = tokens[i].logprob;
@@ -173,23 +168,23 @@ static void add_up(const gradient_job *job, sow_sgd_stats *stats, int64_t *loss)
     stats->sequences = job->n_sequences;
 }
 
-static sow_code run_job(gradient_job *job, const sow_parcel *parcel, int64_t *group_of, int64_t *loss)
+static sow_code run_job(gradient_job *job, const sow_parcel *parcel, int64_t *loss)
 {
     sow_run *run = job->run;
     int64_t n_units = 0, *sums = sow_sgd_sums(run, job->unit->round);
     SOW_TRY(read_groups(job, parcel));
-    SOW_TRY(make_units(job, &n_units, group_of));
+    SOW_TRY(make_units(job, &n_units));
     sow_phase_enter(SOW_PHASE_BACKWARD);
     if (n_units > 0)
-        SOW_TRY(sow_gradient_run(run->sgd->gradient,
-                                 &(sow_gradient_args){.replica = sow_evaluator_replica(run->evaluator),
-                                                      .units = job->g->units,
-                                                      .n_units = n_units,
-                                                      .temperature = run->options->grpo.temperature,
-                                                      .wants_entropy = true,
-                                                      .weigh = weigh,
-                                                      .context = &(weighing){.job = job, .group_of = group_of},
-                                                      .sums = sums}));
+        SOW_TRY(
+            sow_gradient_run(run->sgd->gradient, &(sow_gradient_args){.replica = sow_evaluator_replica(run->evaluator),
+                                                                      .units = job->g->units,
+                                                                      .n_units = n_units,
+                                                                      .temperature = run->options->grpo.temperature,
+                                                                      .wants_entropy = true,
+                                                                      .weigh = weigh,
+                                                                      .context = job,
+                                                                      .sums = sums}));
     add_up(job, &run->sgd->stats, loss);
     return SOW_OK;
 }
@@ -197,21 +192,15 @@ static sow_code run_job(gradient_job *job, const sow_parcel *parcel, int64_t *gr
 sow_code sow_grpo_gradient(sow_run *run, const sow_unit *unit, const sow_parcel *parcel, sow_result *out)
 {
     gradient_job job = {.run = run, .g = run->sgd->grpo, .unit = unit};
-    int64_t *group_of = NULL, loss = 0;
-    sow_code rc = SOW_OK;
+    int64_t loss = 0;
     if (parcel == NULL)
         return SOW_FAIL(SOW_ECOMM, "the parcel of unit %d in round %d has not come", unit->id, unit->round);
     job.is_first_update = unit->group % sow_grpo_updates(run) == 0;
-    SOW_TRY_OR(rc, SOW_ALLOC(&job.first_sequence, unit->count + 1));
-    SOW_TRY_OR(rc, SOW_ALLOC(&group_of, unit->count));
-    SOW_TRY_OR(rc, run_job(&job, parcel, group_of, &loss));
+    SOW_TRY(run_job(&job, parcel, &loss));
     *out = (sow_result){.round = unit->round,
                         .id = unit->id,
                         .reward = loss,
                         .right = (uint32_t)job.n_sequences,
                         .new_tokens = (int32_t)job.n_tokens};
-done:
-    SOW_FREE(&job.first_sequence);
-    SOW_FREE(&group_of);
-    return rc;
+    return SOW_OK;
 }

@@ -49,7 +49,11 @@ typedef struct sow_grpo {
     sow_sequence *views;
     sow_train_unit *units;
     sow_score_item *items;
+    float **places;          /* of each sample's log-probabilities */
+    int64_t *first_sequence; /* of each group of a unit, and behind the last */
+    int64_t *group_of;       /* of each unit of a gradient */
     int64_t sequences_capacity, views_capacity, units_capacity, items_capacity;
+    int64_t places_capacity, first_sequence_capacity, group_of_capacity;
 } sow_grpo;
 
 /* Room for n tokens in the arrays above; what they hold stays. */

@@ -76,28 +76,23 @@ static sow_code stash(void *context, const sow_token *tokens, int64_t n, sow_tok
 static sow_code score_at_temperature(sow_run *run, const sow_replica *replica, int64_t n, float *to)
 {
     sow_grpo *g = run->sgd->grpo;
-    float **places = NULL;
-    sow_code rc = SOW_OK;
     SOW_TRY(SOW_GROW(&g->views, &g->views_capacity, n));
     SOW_TRY(SOW_GROW(&g->units, &g->units_capacity, n));
-    SOW_TRY_OR(rc, SOW_ALLOC(&places, n));
+    SOW_TRY(SOW_GROW(&g->places, &g->places_capacity, n));
     for (int64_t i = 0; i < n; i++) {
         const sow_score_item *item = &g->items[i];
         g->views[i] = (sow_sequence){.ids = item->ids + item->n_context - 1, .n = item->n - item->n_context + 1};
         g->units[i] = (sow_train_unit){
             .prefix = item->ids, .n_prefix = item->n_context - 1, .sequences = &g->views[i], .n_sequences = 1};
-        places[i] = to;
+        g->places[i] = to;
         to += item->n - item->n_context;
     }
-    rc = sow_gradient_run(run->sgd->gradient, &(sow_gradient_args){.replica = replica,
-                                                                   .units = g->units,
-                                                                   .n_units = n,
-                                                                   .temperature = run->options->grpo.temperature,
-                                                                   .weigh = stash,
-                                                                   .context = places});
-done:
-    SOW_FREE(&places);
-    return rc;
+    return sow_gradient_run(run->sgd->gradient, &(sow_gradient_args){.replica = replica,
+                                                                     .units = g->units,
+                                                                     .n_units = n,
+                                                                     .temperature = run->options->grpo.temperature,
+                                                                     .weigh = stash,
+                                                                     .context = g->places});
 }
 
 /* Old and reference log-probabilities of all tokens. */
