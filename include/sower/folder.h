@@ -30,6 +30,7 @@ const char *sow_state_name(sow_state state);
 typedef struct sow_status {
     sow_state state;
     int64_t step, steps;
+    int64_t num_tokens;    /* of training, up to `step`; -1: not known */
     char reason[SOW_TEXT]; /* "" if there is none */
     char verdict[16];      /* "VALID", "INVALID", "" while running */
     char verdict_reasons[SOW_TEXT];

@@ -99,6 +99,12 @@ static sow_code evaluate_population(sow_root *root, int64_t generation)
     return SOW_OK;
 }
 
+int64_t sow_es_tokens(const sow_root *root)
+{
+    const sow_tally *task = &root->now.tally, *retention = &root->now.retention;
+    return task->new_tokens + task->prompt_tokens + retention->new_tokens + retention->prompt_tokens;
+}
+
 /* Redoes what the ledger says of generation g, and compares. */
 sow_code sow_es_redo(sow_root *root, const sow_ledger *ledger, int64_t generation)
 {
@@ -109,6 +115,7 @@ sow_code sow_es_redo(sow_root *root, const sow_ledger *ledger, int64_t generatio
     memcpy(run->fitness, ledger->fitness + (generation - 1) * ledger->population,
            (size_t)ledger->population * sizeof(double));
     SOW_TRY(sow_root_step(root, generation, &digest, &has_spread));
+    sow_root_count(root, generation, -1); /* nobody answers anything */
     root->n_flat += !has_spread;
     if (sow_hash_equal(digest, ledger->digests[generation - 1]))
         return SOW_OK;
@@ -128,7 +135,7 @@ sow_code sow_es_step(sow_root *root, int64_t generation)
     SOW_TRY(sow_root_step(root, generation, &digest, &has_spread));
     root->now.update_s = sow_clock_now_s() - start;
     SOW_TRY(sow_ledger_write(root->ledger, generation, run->fitness, run->options->es.population, digest));
-    root->status.step = generation;
+    sow_root_count(root, generation, sow_es_tokens(root));
     if (!has_spread) {
         root->n_flat++;
         sow_log(SOW_LOG_WARN,

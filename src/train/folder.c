@@ -98,6 +98,10 @@ sow_code sow_folder_write_status(const sow_folder *f, const sow_status *status)
     sow_line_string(line, "state", state_names[status->state]);
     sow_line_int(line, "step", status->step);
     sow_line_int(line, "steps", status->steps);
+    if (status->num_tokens >= 0)
+        sow_line_int(line, "num_tokens", status->num_tokens);
+    else
+        sow_line_null(line, "num_tokens");
     sow_line_string(line, "reason", status->reason);
     sow_line_string(line, "verdict", status->verdict);
     sow_line_string(line, "verdict_reasons", status->verdict_reasons);
@@ -125,7 +129,7 @@ sow_code sow_folder_read_status(const char *path, sow_status *out)
     int i = 0;
     SOW_TRY(sow_file_join(path, "status.json", file, sizeof file));
     SOW_TRY(sow_json_load(file, &json));
-    sow_status s = {.step = -1};
+    sow_status s = {.step = -1, .num_tokens = -1};
     copy_text(json, "state", state, sizeof state);
     while (i < 4 && strcmp(state_names[i], state) != 0)
         i++;
@@ -136,6 +140,8 @@ sow_code sow_folder_read_status(const char *path, sow_status *out)
         goto done;
     }
     s.state = (sow_state)i;
+    if (!sow_json_to_int(sow_json_get(json, "num_tokens"), &s.num_tokens))
+        s.num_tokens = -1;
     copy_text(json, "reason", s.reason, sizeof s.reason);
     copy_text(json, "verdict", s.verdict, sizeof s.verdict);
     copy_text(json, "verdict_reasons", s.verdict_reasons, sizeof s.verdict_reasons);

@@ -278,7 +278,7 @@ static sow_code do_step(sow_root *root, const sow_ledger *ledger, int64_t step)
     s->values[0] = s->grpo->reward;
     s->values[1] = s->loss;
     s->values[2] = s->norm;
-    return sow_sgd_record(root, ledger, step);
+    return sow_sgd_record(root, ledger, step, s->grpo->tokens + s->grpo->prompt_tokens);
 }
 
 sow_code sow_grpo_step(sow_root *root, int64_t step)

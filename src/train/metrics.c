@@ -277,8 +277,7 @@ sow_code sow_es_put(sow_root *root, sow_line *line, int64_t step)
     const sow_tally *t = &root->now.tally;
     sow_summary s = sow_stats_summary(root->rewards, o->es.population);
     double flops = 0;
-    int64_t tokens =
-        t->new_tokens + t->prompt_tokens + root->now.retention.new_tokens + root->now.retention.prompt_tokens;
+    int64_t tokens = sow_es_tokens(root);
     sow_line_real(line, "reward", s.mean);
     sow_line_real(line, "reward_std", s.std);
     sow_line_real(line, "reward_min", s.min);
@@ -393,6 +392,14 @@ static void log_step(const sow_root *root, int64_t step, bool has_generation)
             text);
 }
 
+static void put_num_tokens(const sow_root *root, sow_line *line)
+{
+    if (root->status.num_tokens >= 0)
+        sow_line_int(line, "num_tokens", root->status.num_tokens);
+    else
+        sow_line_null(line, "num_tokens");
+}
+
 sow_code sow_root_measure(sow_root *root, int64_t step, bool has_generation)
 {
     sow_run *run = root->run;
@@ -409,6 +416,7 @@ sow_code sow_root_measure(sow_root *root, int64_t step, bool has_generation)
     SOW_TRY(sow_line_create(&line));
     sow_line_begin_object(line, NULL);
     sow_line_int(line, "step", step);
+    put_num_tokens(root, line);
     if (has_generation)
         SOW_TRY_OR(rc, run->method->put(root, line, step));
     else if (step > 0)

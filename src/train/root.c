@@ -72,17 +72,26 @@ static sow_code finish(sow_root *root, int64_t steps)
     return write_status(root, SOW_STATE_DONE, "");
 }
 
+void sow_root_count(sow_root *root, int64_t step, int64_t tokens)
+{
+    sow_status *s = &root->status;
+    if (step <= s->step)
+        return;
+    bool is_known = s->num_tokens >= 0 && tokens >= 0 && step == s->step + 1;
+    s->num_tokens = is_known ? s->num_tokens + tokens : -1;
+    s->step = step;
+}
+
 sow_code sow_root_lead(sow_root *root, const sow_ledger *ledger, int64_t loaded, int64_t measured)
 {
     const sow_options *o = root->run->options;
     int64_t done = ledger == NULL ? 0 : ledger->n;
     double longest_s = 0;
-    root->status.step = loaded;
     sow_root_install_tick(root);
     SOW_TRY(write_status(root, SOW_STATE_RUNNING, ""));
     for (int64_t g = loaded + 1; g <= done; g++)
         SOW_TRY(root->run->method->redo(root, ledger, g));
-    root->status.step = done;
+    sow_root_count(root, done, -1);
     if (measured < done || done == 0)
         SOW_TRY(sow_root_measure(root, done, false));
     for (int64_t g = done + 1; g <= o->run.steps; g++) {
@@ -90,10 +99,10 @@ sow_code sow_root_lead(sow_root *root, const sow_ledger *ledger, int64_t loaded,
         root->now.began_s = start;
         root->now.traffic = sow_world_traffic(root->run->world);
         SOW_TRY(root->run->method->step(root, g));
+        SOW_TRY(write_status(root, SOW_STATE_RUNNING, "")); /* a stop while it is measured loses no count of tokens */
         SOW_TRY(sow_root_measure(root, g, true));
         if (g < o->run.steps && o->run.checkpoint_every > 0 && g % o->run.checkpoint_every == 0)
             SOW_TRY(write_checkpoint(root, g));
-        SOW_TRY(write_status(root, SOW_STATE_RUNNING, ""));
         longest_s = fmax(longest_s, sow_clock_now_s() - start);
         if (g < o->run.steps)
             SOW_TRY(look_at_limits(root, g, longest_s));

@@ -86,6 +86,9 @@ SOW_NODISCARD sow_code sow_root_measure(sow_root *root, int64_t step, bool has_g
 /* root.c.  From `loaded` steps, over those of the ledger, to options.run.steps. */
 SOW_NODISCARD sow_code sow_root_lead(sow_root *root, const sow_ledger *ledger, int64_t loaded, int64_t measured);
 const float *sow_root_theta(const sow_root *root, int64_t step); /* theta after `step` */
+/* Step `step` is in the ledger and took these tokens (-1: not known); one that the status knows of already is not
+ * counted again. */
+void sow_root_count(sow_root *root, int64_t step, int64_t tokens);
 
 /* es_root.c, for the method's row in es_run.c. */
 SOW_NODISCARD sow_code sow_es_step(sow_root *root, int64_t generation);
@@ -108,6 +111,8 @@ void sow_root_measures_fini(sow_root *root);
 
 /* es_root.c.  Mean reward of members' rows, without what was taken off for divergence. */
 double sow_root_raw_reward(const sow_root *root, const sow_tally *tally);
+/* Prompts and completions of the generation at work, over all members. */
+int64_t sow_es_tokens(const sow_root *root);
 
 /* A unit's result as a tally (without prompt tokens, which do not travel). */
 sow_tally sow_root_tally(const sow_unit *unit, const sow_result *result);

@@ -200,7 +200,7 @@ static sow_code do_step(sow_root *root, const sow_ledger *ledger, int64_t step)
     SOW_TRY(sow_sgd_update(root, step - 1, n_units, s->rate));
     s->values[0] = s->loss;
     s->values[1] = s->norm;
-    return sow_sgd_record(root, ledger, step);
+    return sow_sgd_record(root, ledger, step, s->tokens);
 }
 
 static sow_code step(sow_root *root, int64_t number)

@@ -85,8 +85,9 @@ SOW_NODISCARD sow_code sow_sgd_on_parcel(sow_root *root, const sow_message *m);
 /* One optimizer step: the gradient of root->units[0..n_units) (group: index), applied at `rate`: theta[index] becomes
  * theta[index + 1].  Adds loss, norm, stats to root->sgd. */
 SOW_NODISCARD sow_code sow_sgd_update(sow_root *root, int64_t index, int64_t n_units, double rate);
-/* The line of the ledger of a step whose values are in root->sgd->values: written, or compared with `ledger`. */
-SOW_NODISCARD sow_code sow_sgd_record(sow_root *root, const sow_ledger *ledger, int64_t step);
+/* The line of the ledger of a step whose values are in root->sgd->values: written, or compared with `ledger`.  tokens:
+ * of the step, prompts and completions. */
+SOW_NODISCARD sow_code sow_sgd_record(sow_root *root, const sow_ledger *ledger, int64_t step, int64_t tokens);
 SOW_NODISCARD sow_code sow_sgd_root_create(sow_root *root);
 void sow_sgd_root_destroy(sow_root *root);
 /* loss, grad_norm, learning_rate, tokens, times. */

@@ -217,17 +217,17 @@ static sow_code compare_line(const sow_root *root, const sow_ledger *ledger, int
     return SOW_OK;
 }
 
-sow_code sow_sgd_record(sow_root *root, const sow_ledger *ledger, int64_t step)
+sow_code sow_sgd_record(sow_root *root, const sow_ledger *ledger, int64_t step, int64_t tokens)
 {
     const sow_run *run = root->run;
     int64_t index = run->method->index(run, step);
     sow_hash digest = sow_theta_digest(run->theta, index);
     sow_hash moments = sow_optimizer_digest(run->sgd->optimizer, index);
-    root->status.step = step;
-    if (ledger != NULL)
-        return compare_line(root, ledger, step, digest, moments);
-    return sow_ledger_write_step(root->ledger, step, root->sgd->values, sow_ledger_n_values(run->options), digest,
-                                 moments);
+    SOW_TRY(ledger != NULL ? compare_line(root, ledger, step, digest, moments)
+                           : sow_ledger_write_step(root->ledger, step, root->sgd->values,
+                                                   sow_ledger_n_values(run->options), digest, moments));
+    sow_root_count(root, step, tokens);
+    return SOW_OK;
 }
 
 void sow_sgd_put(sow_root *root, sow_line *line, int64_t step)

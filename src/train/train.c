@@ -28,6 +28,7 @@ typedef struct start {
     char *header;              /* owned */
     int64_t loaded;            /* generation that the checkpoint holds */
     int64_t measured;          /* last step with a line of metrics */
+    int64_t told, num_tokens;  /* step that the run to resume told of last, and its tokens so far */
     bool is_over;              /* the run to resume is done already */
     sow_hash base_digest;
 } start;
@@ -87,8 +88,10 @@ static sow_code read_run(start *s, sow_run *run)
     if (s->ledger->n > run->options->run.steps)
         return SOW_FAIL(SOW_ECONF, "run.steps: %lld is less than the %lld %ss that %s holds",
                         (long long)run->options->run.steps, (long long)s->ledger->n, run->method->word, path);
-    s->is_over = s->ledger->n == run->options->run.steps &&
-                 sow_folder_read_status(s->args->folder, &status) == SOW_OK && status.state == SOW_STATE_DONE &&
+    bool has_status = sow_folder_read_status(s->args->folder, &status) == SOW_OK && status.step <= s->ledger->n;
+    s->told = has_status ? status.step : s->ledger->n;
+    s->num_tokens = has_status ? status.num_tokens : -1;
+    s->is_over = s->ledger->n == run->options->run.steps && has_status && status.state == SOW_STATE_DONE &&
                  status.step == s->ledger->n;
     return SOW_OK;
 }
@@ -330,6 +333,8 @@ static sow_code make_root(start *s, sow_run *run, sow_root *root)
 {
     *root = (sow_root){.run = run, .folder = s->folder, .ledger = s->writer, .started_s = sow_clock_now_s()};
     root->status.steps = run->options->run.steps;
+    root->status.step = s->told;
+    root->status.num_tokens = s->num_tokens;
     root->limit_s = run->options->run.max_hours * 3600;
     root->n_flat = s->ledger == NULL || run->sgd != NULL ? 0 : count_flat(run->shaping, s->ledger, s->loaded);
     SOW_TRY(sow_tau_parse(run->options->measure.tau, &root->tau));

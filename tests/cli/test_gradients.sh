@@ -65,6 +65,39 @@ for method in grpo sft; do
     status 0 sower_mpi 3 run $method.yaml --out $method --set run.steps=5 --resume
     refused 2 "adamw.beta1" sower run $method.yaml --out $method --set adamw.beta1=0.8 --resume
 done
+# num_tokens adds up every step's prompts and completions, whether the run was stopped or not.
+adds_up() { # RUN
+    python "num_tokens of $1" "$1" <<'EOF'
+import json, sys
+lines = [json.loads(l) for l in open(sys.argv[1] + "/metrics.jsonl")]
+took = [l["rollout_tokens"] + l["prompt_tokens"] if "rollout_tokens" in l else l.get("tokens", 0) for l in lines]
+for i, line in enumerate(lines):
+    if line["num_tokens"] != sum(took[: i + 1]) or (i > 0) != (took[i] > 0):
+        print(line["step"], line["num_tokens"], took)
+if json.load(open(sys.argv[1] + "/status.json"))["num_tokens"] != sum(took):
+    print("status.json")
+EOF
+}
+# A run as a kill would have left it after 3 steps; all of them are made again.
+kill_after_3() { # RUN STEP-OF-STATUS LINES-OF-METRICS
+    local tokens
+    rm -rf killed && cp -r "$1" killed && rm -r killed/final killed/checkpoints/*
+    tokens=$(sed -n "$(($2 + 1))s/.*\"num_tokens\": \([0-9]*\),.*/\1/p" killed/metrics.jsonl)
+    sed -i '5,$d' killed/ledger.jsonl
+    sed -i "$(($3 + 1)),\$d" killed/metrics.jsonl
+    echo "{\"state\": \"running\", \"step\": $2, \"steps\": 5, \"num_tokens\": $tokens}" >killed/status.json
+}
+for method in grpo sft; do
+    adds_up $method
+    cut -d, -f1,2 $method/metrics.jsonl >want
+    for state in "3 4" "3 3" "2 3"; do # killed after, while and before the third step was measured
+        # shellcheck disable=SC2086 # two words
+        kill_after_3 $method $state
+        status 0 sower_mpi 2 run $method.yaml --out killed --set run.steps=5 --resume
+        cut -d, -f1,2 killed/metrics.jsonl | cmp - want || fail "$method: num_tokens after a kill ($state): $(tail -n 1 killed/metrics.jsonl)"
+        cmp killed/ledger.jsonl $method/ledger.jsonl || fail "$method: another ledger after a kill ($state)"
+    done
+done
 sed -i '$d' sft/metrics.jsonl grpo/metrics.jsonl # of the fifth step
 check_metrics grpo loss learning_rate reward reward_std frac_reward_zero_std accuracy kl entropy clip_ratio/low_mean clip_ratio/high_mean \
     clip_ratio/region_mean importance_ratio/mean completions/mean_length completions/clipped_ratio tokens flops

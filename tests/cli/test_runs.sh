@@ -133,4 +133,27 @@ status 0 sower verify bad --members 0
 refused 1 "generation 2: member 1 evaluated again" sower verify bad --members all
 grep -q '"ok": false, .*"first_wrong": 2, ' out || fail "a forged fitness: $(cat out)"
 status 1 sower_mpi 2 verify bad --members all
+
+# num_tokens goes on if the run was killed while generation 2 was measured; killed before its status was written nobody knows what it took.
+for told in 2 1; do
+    rm -rf killed && cp -r run killed && rm -r killed/final killed/checkpoints/*
+    sed -i '4,$d' killed/ledger.jsonl
+    sed -i '3,$d' killed/metrics.jsonl
+    tokens=$(sed -n "$((told + 1))s/.*\"num_tokens\": \([0-9]*\),.*/\1/p" run/metrics.jsonl)
+    echo "{\"state\": \"running\", \"step\": $told, \"steps\": 3, \"num_tokens\": $tokens}" >killed/status.json
+    status 0 sower run small.yaml --out killed --resume
+    cmp killed/ledger.jsonl run/ledger.jsonl || fail "another ledger after a kill"
+    python "num_tokens, told of $told" "$told" <<'EOF'
+import json, sys
+want = [0]
+for line in map(json.loads, open("run/metrics.jsonl").readlines()[1:]):
+    want.append(want[-1] + line["tokens"])
+got = [json.loads(line)["num_tokens"] for line in open("killed/metrics.jsonl")]
+told = json.load(open("killed/status.json"))["num_tokens"]
+if sys.argv[1] == "1":
+    want[2:] = [None, None]
+if got != want or told != want[-1] or want[1] == 0:
+    print(got, told, want)
+EOF
+done
 finish
