@@ -9,22 +9,31 @@
  *                                                        tile is free, the bits are not. */
 #include "isa.h"
 
+#include <stdalign.h>
+
 /* The widest tile whose sums, weights and one x fit the registers: 14x2 for AVX-512, 6x2 for AVX2, 10x2 for NEON. */
 #define FITS(rows, vecs) ((vecs)*VL <= SOW_PANEL && ((rows) + 1) * (vecs) + 1 <= REGISTERS)
 #define VECS(rows)       (FITS(rows, 8) ? 8 : FITS(rows, 4) ? 4 : 2)
 enum { MAX_ROWS = (REGISTERS - 1) / 2 - 1, MAX_VECS = 8 }; /* 14, 6, 10, plain 1: EACH_ROWS below goes as far */
 
-/* Bytes to prefetch ahead, and into which cache. */
-enum { NEAR = 4096, FAR = 8192, FIRST = 3, SECOND = 2 };
+enum {
+    NEAR = 4096, /* bytes to prefetch ahead, and into which cache */
+    FAR = 8192,
+    FIRST = 3,
+    SECOND = 2,
+    SHARED = 1536, /* lines that tiles share, widened: 192 KiB, which stay in the second cache */
+};
 
 static const int64_t bytes_of[SOW_N_TYPES] = {[SOW_FP16] = 2, [SOW_BF16] = 2, [SOW_F32] = 4};
 
 typedef struct tile {
     int64_t k_size, ldx, ldy;
-    int64_t ahead;          /* bytes to the next panel; 0: there is none */
+    int64_t ahead;          /* bytes to the lines to prefetch; 0: there are none */
+    bool goes_on;           /* sums start from what y holds */
     int64_t index, n_tiles; /* of tiles that go through this panel */
     const float *x;
-    const char *w; /* one panel */
+    const char *w; /* lines of one panel */
+    float *wide;   /* where the lines are kept widened, or NULL */
     const float *bias;
     float *y;
 } tile;
@@ -77,9 +86,17 @@ INLINE void multiply(int64_t rows, int64_t vecs, sow_type type, int64_t bytes, i
     const int cache = rows < 2 * bytes ? FIRST : SECOND;
     const int64_t distance = t.index > 0 ? 0 : cache == FIRST ? NEAR : FAR; /* 0 costs nothing */
     int64_t wait = t.index + t.n_tiles * (n / width);
-    UNROLL for (int64_t i = 0; i < rows; i++)
-    {
-        UNROLL for (int64_t v = 0; v < vecs; v++) sum[i][v] = vec_set(0.0f);
+    if (t.goes_on) {
+        UNROLL for (int64_t i = 0; i < rows; i++)
+        {
+            UNROLL for (int64_t v = 0; v < vecs; v++) sum[i][v] =
+                vec_load(t.y + i * t.ldy + output_of(type, vecs, n, v));
+        }
+    } else {
+        UNROLL for (int64_t i = 0; i < rows; i++)
+        {
+            UNROLL for (int64_t v = 0; v < vecs; v++) sum[i][v] = vec_set(0.0f);
+        }
     }
     for (int64_t k = 0; k < t.k_size; k++, t.w += SOW_PANEL * bytes) {
         if (width == SOW_PANEL) {
@@ -89,6 +106,10 @@ INLINE void multiply(int64_t rows, int64_t vecs, sow_type type, int64_t bytes, i
             wait = every - 1;
         }
         load_weights(type, vecs, n, t.w, w);
+        if (type != SOW_F32 && 2 * rows > MAX_ROWS && t.wide != NULL) {
+            UNROLL for (int64_t v = 0; v < vecs; v++)
+                vec_store(t.wide + k * SOW_PANEL + output_of(type, vecs, n, v), w[v]);
+        }
         UNROLL for (int64_t i = 0; i < rows; i++)
         {
             vec x = vec_set(t.x[i * t.ldx + k]);
@@ -139,25 +160,52 @@ EACH_TILE(DEFINE_TILE)
 #define TILE_ENTRY(rows, type, bytes) [type][rows] = tile_##type##_##rows,
 static void (*const tiles[SOW_N_TYPES][MAX_ROWS + 1])(tile) = {EACH_TILE(TILE_ENTRY)};
 
-/* Rows are shared out evenly: 16 rows are 8 + 8, not 14 + 2. */
+/* All rows by one block of k of one panel.  Rows are shared out evenly: 16 are 8 + 8, not 14 + 2.  `lines`: where the
+ * first tile keeps what it widens, for the others; or NULL. */
+static void multiply_block(const sow_linear_args *a, tile block, float *lines)
+{
+    const int64_t n_tiles = (a->m_size + MAX_ROWS - 1) / MAX_ROWS;
+    block.n_tiles = lines == NULL ? n_tiles : 1; /* that take turns to prefetch */
+    block.wide = lines;
+    for (int64_t m = 0, rows; m < a->m_size; m += rows, block.index++) {
+        rows = (a->m_size - m + n_tiles - block.index - 1) / (n_tiles - block.index);
+        const bool is_widened = lines != NULL && block.index > 0;
+        if (is_widened) {
+            block.w = (const char *)lines;
+            block.wide = NULL;
+            block.ahead = 0;
+        }
+        tiles[is_widened ? SOW_F32 : a->type][rows](block);
+        block.x += rows * a->ldx;
+        block.y += rows * a->ldy;
+    }
+}
+
+/* Weights of 16 bits that go through several tiles are widened once, block by block of k; y holds the sums between two
+ * blocks. */
 void ISA_FN(linear)(const sow_linear_args *a)
 {
-    const int64_t panel_bytes = SOW_PANEL * a->k_size * bytes_of[a->type];
-    const int64_t n_tiles = (a->m_size + MAX_ROWS - 1) / MAX_ROWS;
-    const char *panel = a->w;
-    for (int64_t n = 0; n < a->n_size; n += SOW_PANEL, panel += panel_bytes) {
-        for (int64_t m = 0, rows, i = 0; m < a->m_size; m += rows, i++) {
-            rows = (a->m_size - m + n_tiles - i - 1) / (n_tiles - i);
-            tiles[a->type][rows]((tile){.k_size = a->k_size,
-                                        .ldx = a->ldx,
-                                        .ldy = a->ldy,
-                                        .ahead = n + SOW_PANEL < a->n_size ? panel_bytes : 0,
-                                        .index = i,
-                                        .n_tiles = n_tiles,
-                                        .x = a->x + m * a->ldx,
-                                        .w = panel,
-                                        .bias = a->bias == NULL ? NULL : a->bias + n,
-                                        .y = a->y + m * a->ldy + n});
+    alignas(64) float lines[SHARED * SOW_PANEL];
+    const bool is_shared = a->type != SOW_F32 && a->m_size > MAX_ROWS;
+    const int64_t n_blocks = is_shared ? (a->k_size + SHARED - 1) / SHARED : 1;
+    const char *w = a->w; /* block lies behind block, panel behind panel */
+    for (int64_t n = 0; n < a->n_size; n += SOW_PANEL) {
+        for (int64_t i = 0; i < n_blocks; i++) {
+            const int64_t k = a->k_size * i / n_blocks, k_size = a->k_size * (i + 1) / n_blocks - k;
+            const int64_t bytes = k_size * SOW_PANEL * bytes_of[a->type];
+            const bool is_last = i + 1 == n_blocks;
+            multiply_block(a,
+                           (tile){.k_size = k_size,
+                                  .ldx = a->ldx,
+                                  .ldy = a->ldy,
+                                  .ahead = is_last && n + SOW_PANEL == a->n_size ? 0 : bytes,
+                                  .goes_on = i > 0,
+                                  .x = a->x + k,
+                                  .w = w,
+                                  .bias = is_last && a->bias != NULL ? a->bias + n : NULL,
+                                  .y = a->y + n},
+                           is_shared ? lines : NULL);
+            w += bytes;
         }
     }
 }

@@ -73,20 +73,26 @@ static void run(const sow_kernels *k, const layer *l, int64_t m, bool has_bias, 
                                  .y = y});
 }
 
-/* Every number of rows, hence every tile; what lies behind a row is not written. */
-static void check_layer(layer *l, bool has_bias)
+/* Every `step`-th number of rows; what lies behind a row is not written. */
+static void check_layer_by(layer *l, bool has_bias, int64_t step)
 {
     static float y[M * (N + PAD)];
     define(l, has_bias);
     EACH_KERNELS(k)
     {
-        for (int64_t m = 1; m <= M; m++) {
+        for (int64_t m = step; m <= M; m += step) {
             run(k, l, m, has_bias, y);
             check_bits(sow_type_name(l->type), k->name, m * (N + PAD), y, l->want);
             if (m < M)
                 assert_true(y[m * (N + PAD)] == 7.0f);
         }
     }
+}
+
+/* Every number of rows, hence every tile. */
+static void check_layer(layer *l, bool has_bias)
+{
+    check_layer_by(l, has_bias, 1);
 }
 
 static void test_linear_of_every_shape_is_its_chains(void **state)
@@ -99,6 +105,17 @@ static void test_linear_of_every_shape_is_its_chains(void **state)
             check_layer(&l, i % 2 == 0);
             free_layer(&l);
         }
+    }
+}
+
+/* More inputs than are widened at once for several tiles: three blocks, not of one size. */
+static void test_linear_of_many_inputs_is_its_chains(void **state)
+{
+    (void)state;
+    for (sow_type type = 0; type < SOW_N_TYPES; type++) {
+        layer l = make_layer(type, 3074, 1.0f, true);
+        check_layer_by(&l, true, 20);
+        free_layer(&l);
     }
 }
 
@@ -186,6 +203,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_linear_of_every_shape_is_its_chains),
+        cmocka_unit_test(test_linear_of_many_inputs_is_its_chains),
         cmocka_unit_test(test_linear_with_subnormal_sums_is_its_chains),
         cmocka_unit_test(test_linear_with_infinite_inputs_is_its_chains),
         cmocka_unit_test(test_linear_beside_double_is_near),
