@@ -47,7 +47,7 @@ step() {
         note "PASS  $name ($((SECONDS - start)) s)"
         grep -h '^SKIP' "$log" | sort | uniq -c | sed 's/^ *\([0-9]*\) SKIP:* */      skipped inside (\1 x): /'
     elif [ $status -eq 77 ]; then
-        note "SKIP  $name: $(tail -n 1 "$log")"
+        note "SKIP  $name: $(tail -n 1 "$log" | sed 's/^SKIP: *//')"
     else
         note "FAIL  $name ($((SECONDS - start)) s): see $log"
         tail -n 40 "$log" | sed 's/^/    /'
@@ -91,6 +91,7 @@ if [ $is_full -eq 1 ]; then
     step "2 equal bits, the whole matrix" bash tests/bits/run.sh full
     step "2 equal digests on other compilers and processors" bash tests/portable/run.sh
     step "3 lost workers, the whole matrix" bash tests/faults/run.sh full
+    step "Slurm: jobs/es.slurm and jobs/study.slurm on three pretended nodes" bash tests/slurm/run.sh
     step "10 sanitizers" bash tests/sanitize.sh
     step "10 valgrind" bash tests/valgrind.sh
     step "10 fuzzing, 30 s a target" bash tests/fuzz/run.sh 30

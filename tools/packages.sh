@@ -9,11 +9,23 @@ packages_build="cmake ninja-build gcc libc6-dev pkg-config openmpi-bin libopenmp
 packages_test="$packages_build libcmocka-dev python3 git procps"
 # shellcheck disable=SC2034 # used by the scripts that source this file
 packages_full="$packages_test clang clang-format clang-tidy libclang-rt-dev libomp-dev mpich libmpich-dev valgrind codespell shellcheck yamllint
-    gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static"
+    gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static slurmctld slurmd slurm-client munge"
 
 is_installed() {
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
 }
+
+# The daemons of packages (Slurm's) are not to be started, with systemd or without: a policy says so, for as long as apt-get runs.  One
+# that is there already is left as it is.
+# shellcheck disable=SC2016 # a script of its own, for sudo
+install_without_daemons='
+    policy=/usr/sbin/policy-rc.d
+    trap "exit 130" INT TERM HUP
+    if [ ! -e $policy ]; then
+        trap "rm -f $policy" EXIT
+        printf "#!/bin/sh\nexit 101\n" >$policy && chmod 755 $policy || exit 1
+    fi
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"'
 
 need_packages() {
     local missing=() package sudo=()
@@ -31,7 +43,7 @@ need_packages() {
     fi
     echo "installing ${missing[*]}" >&2
     "${sudo[@]}" apt-get update -qq >&2 &&
-        DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
+        "${sudo[@]}" sh -c "$install_without_daemons" sh "${missing[@]}" >&2
 }
 
 # What Open MPI wants to be quiet and quick for root, on few cores and in a container.
