@@ -149,7 +149,8 @@ static void plan(const sow_plan_args *a, sow_plan *p)
     int64_t group = o->grpo.group_size, wanted = o->grpo.prompts_per_step;
     p->rows = p->useful_ranks = wanted < a->rows ? wanted : a->rows;
     p->samples = p->rows * group;
-    p->units = 4 * a->ranks < p->rows ? 4 * a->ranks : p->rows;
+    int64_t of_unit = 0;
+    p->units = sow_sgd_count_units(p->rows, a->ranks, &of_unit);
     p->updates = count_updates(o, p->rows);
     int64_t batch = o->grpo.minibatch < p->rows ? o->grpo.minibatch : p->rows;
     sow_sgd_plan(a, batch, batch * group, p);
@@ -161,8 +162,7 @@ static void plan(const sow_plan_args *a, sow_plan *p)
     int passes_forward = 1 + (is_plain ? 0 : 1) + (o->grpo.kl > 0 ? 1 : 0);
     p->eval_flops = passes_forward * sow_plan_forward_flops(a, p->rows, p->samples);
     p->reference_bytes = o->grpo.kl > 0 ? p->replica_bytes : 0;
-    int64_t of_unit = (p->rows + p->units - 1) / p->units * group * a->max_new;
-    p->samples_bytes = of_unit * BYTES_OF_SAMPLED;
+    p->samples_bytes = of_unit * group * a->max_new * BYTES_OF_SAMPLED;
     p->root_bytes = p->samples * a->max_new * BYTES_OF_TOLD;
 }
 

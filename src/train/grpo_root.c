@@ -146,9 +146,9 @@ static sow_code roll_out(sow_root *root, int64_t step, int64_t index)
     sow_run *run = root->run;
     sow_grpo_root *g = root->sgd->grpo;
     double start = sow_clock_now_s();
-    int64_t prompts = sow_grpo_prompts(run), slices = (int64_t)4 * sow_world_size(run->world), n = 0;
+    int64_t prompts = sow_grpo_prompts(run), n = 0;
     SOW_TRY(sow_run_draw(run, step));
-    SOW_TRY(sow_root_add_units(root, &n, (int)index, JOB_ROLLOUT, prompts, slices < prompts ? slices : prompts));
+    SOW_TRY(sow_sgd_add_units(root, (int)index, JOB_ROLLOUT, 0, prompts, &n));
     sow_parcels_start(&g->rollouts, ++root->n_round);
     SOW_TRY(SOW_GROW(&root->sgd->stats, &root->sgd->stats_capacity, n));
     SOW_TRY(sow_root_round(root, root->n_round, n, "rollouts"));
@@ -241,16 +241,13 @@ static sow_code update(sow_root *root, int64_t index, int64_t first, int64_t las
 {
     sow_run *run = root->run;
     sow_grpo_root *g = root->sgd->grpo;
-    int64_t size = run->options->grpo.group_size, n = 0, slices = (int64_t)2 * sow_world_size(run->world);
+    int64_t size = run->options->grpo.group_size, n = 0;
     g->counts = (sow_loss_counts){.max_completion = sow_evaluator_max_new(run->evaluator, run->train_job)};
     for (int64_t i = first * size; i < last * size; i++) {
         g->counts.sequences += g->samples[i].has_loss;
         g->counts.tokens += g->samples[i].has_loss ? g->samples[i].head.n : 0;
     }
-    slices = slices < last - first ? slices : last - first;
-    SOW_TRY(sow_root_add_units(root, &n, (int)index, JOB_GRADIENT, last - first, slices));
-    for (int64_t i = 0; i < n; i++)
-        root->units[i].first += (int32_t)first;
+    SOW_TRY(sow_sgd_add_units(root, (int)index, JOB_GRADIENT, first, last, &n));
     return sow_sgd_update(root, index, n, root->sgd->rate);
 }
 

@@ -187,15 +187,12 @@ static sow_code do_step(sow_root *root, const sow_ledger *ledger, int64_t step)
 {
     sow_run *run = root->run;
     sow_sgd_root *s = root->sgd;
-    int64_t n_units = 0, batch = run->options->sft.batch;
-    int64_t slices = (int64_t)2 * sow_world_size(run->world);
+    int64_t n_units = 0;
     s->loss = s->norm = s->seconds = 0;
     s->tokens = 0;
     memset(&s->sum, 0, sizeof s->sum);
     SOW_TRY(make_batch(run, step));
-    if (slices > batch)
-        slices = batch;
-    SOW_TRY(sow_root_add_units(root, &n_units, (int)(step - 1), JOB_GRADIENT, batch, slices));
+    SOW_TRY(sow_sgd_add_units(root, (int)(step - 1), JOB_GRADIENT, 0, run->options->sft.batch, &n_units));
     s->rate = sow_sgd_rate(run->options, step);
     SOW_TRY(sow_sgd_update(root, step - 1, n_units, s->rate));
     s->values[0] = s->loss;

@@ -82,6 +82,11 @@ SOW_NODISCARD sow_code sow_sgd_apply(sow_run *run, const apply_message *message,
 SOW_NODISCARD sow_code sow_sgd_own(sow_root *root, const sow_unit *unit, bool is_before);
 SOW_NODISCARD sow_code sow_sgd_on_stats(sow_root *root, const sow_message *m);
 SOW_NODISCARD sow_code sow_sgd_on_parcel(sow_root *root, const sow_message *m);
+/* How many units `rows` become for so many ranks, and the rows of the largest. */
+int64_t sow_sgd_count_units(int64_t rows, int64_t ranks, int64_t *most);
+/* Makes rows first .. last - 1 of a job the units of a round. */
+SOW_NODISCARD sow_code sow_sgd_add_units(sow_root *root, int group, int job, int64_t first, int64_t last,
+                                         int64_t *n_units);
 /* One optimizer step: the gradient of root->units[0..n_units) (group: index), applied at `rate`: theta[index] becomes
  * theta[index + 1].  Adds loss, norm, stats to root->sgd. */
 SOW_NODISCARD sow_code sow_sgd_update(sow_root *root, int64_t index, int64_t n_units, double rate);

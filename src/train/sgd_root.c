@@ -157,6 +157,35 @@ static sow_code apply(sow_root *root, int64_t t, double rate)
     return SOW_OK;
 }
 
+/* Ranks take units one by one: each has a third of a fair share of what is left, so that the last, for which all wait,
+ * are single rows (guided self-scheduling: Polychronopoulos and Kuck 1987, doi 10.1109/TC.1987.5009495). */
+static int64_t next_unit(int64_t left, int64_t ranks)
+{
+    return (left + 3 * ranks - 1) / (3 * ranks);
+}
+
+int64_t sow_sgd_count_units(int64_t rows, int64_t ranks, int64_t *most)
+{
+    int64_t n = 0;
+    *most = next_unit(rows, ranks);
+    for (int64_t left = rows; left > 0; left -= next_unit(left, ranks))
+        n++;
+    return n;
+}
+
+sow_code sow_sgd_add_units(sow_root *root, int group, int job, int64_t first, int64_t last, int64_t *n_units)
+{
+    int64_t ranks = sow_world_size(root->run->world);
+    *n_units = 0;
+    for (int64_t count; first < last; first += count) {
+        count = next_unit(last - first, ranks);
+        SOW_TRY(SOW_GROW(&root->units, &root->units_capacity, *n_units));
+        root->units[(*n_units)++] =
+            (sow_unit){.group = group, .job = job, .first = (int32_t)first, .count = (int32_t)count};
+    }
+    return SOW_OK;
+}
+
 /* Sums of the round's units. */
 static void collect(sow_root *root, int64_t n_units)
 {

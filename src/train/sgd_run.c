@@ -53,8 +53,8 @@ void sow_sgd_plan(const sow_plan_args *a, int64_t rows, int64_t samples, sow_pla
         p->totals_bytes = (int64_t)sow_optimizer_node_bytes(a->layout, o->es.update_block, 2) - bytes;
     p->sums_bytes = (int64_t)sow_optimizer_rank_bytes(a->layout);
     /* A unit's prompts and completions go through together, up to row_tokens. */
-    p->gradient_units = 2 * a->ranks < rows ? 2 * a->ranks : rows;
-    int64_t of_unit = (rows + p->gradient_units - 1) / p->gradient_units;
+    int64_t of_unit = 0;
+    p->gradient_units = sow_sgd_count_units(rows, a->ranks, &of_unit);
     double unit_tokens = (double)of_unit * (double)(longest + (samples / rows - 1) * a->max_new);
     options.row_tokens = unit_tokens < (double)options.row_tokens ? (int64_t)unit_tokens : options.row_tokens;
     p->backward_bytes = (int64_t)sow_gradient_bytes(a->layout, a->type, &options, longest);

@@ -139,7 +139,7 @@ static void test_work_of_grpo_is_the_papers(void **state)
     assert_int_equal(p.samples, 6000);
     assert_int_equal(p.updates, 7);
     assert_int_equal(p.tokens, 6000 * (150 + 1024));
-    assert_int_equal(p.units, 64);
+    assert_int_equal(p.units, 101); /* of 5, 4, ... 1 prompts */
     assert_int_equal(p.gradient_units, 32);
     assert_int_equal(p.useful_ranks, 200);
     /* 6 d a token, 8 where activations are not kept, and attention besides; a prompt once a group. */
