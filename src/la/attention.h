@@ -103,6 +103,10 @@ INLINE void score(int64_t queries, group g)
     int64_t page = 0;
     for (; page + PAGES(queries) <= n_pages; page += PAGES(queries))
         score_pages(queries, PAGES(queries), g, page);
+    if (PAGES(queries) > 2 && page + 2 <= n_pages) {
+        score_pages(queries, 2, g, page);
+        page += 2;
+    }
     for (; page < n_pages; page++)
         score_pages(queries, 1, g, page);
 }
@@ -129,8 +133,9 @@ INLINE float soften(int64_t n, int64_t n_scores, float *scores, float *out_max)
     for (int64_t t = SOW_PAGE; t < n_scores; t += SOW_PAGE)
         for (int64_t i = 0; i < SOW_PAGE; i++)
             most[i] = scores[t + i] > most[i] ? scores[t + i] : most[i];
-    for (int i = 1; i < SOW_PAGE; i++)
-        most[0] = most[i] > most[0] ? most[i] : most[0];
+    for (int width = SOW_PAGE / 2; width > 0; width /= 2)
+        for (int i = 0; i < width; i++)
+            most[i] = most[i + width] > most[i] ? most[i + width] : most[i];
     const float max = most[0];
     *out_max = max;
     for (int64_t t = 0; t < n_scores; t++)

@@ -151,14 +151,14 @@ INLINE void multiply_panel(int64_t rows, sow_type type, int64_t bytes, tile t)
 #define EACH_TILE(X) EACH_ROWS(X, SOW_FP16, 2) EACH_ROWS(X, SOW_BF16, 2) EACH_ROWS(X, SOW_F32, 4)
 
 #define DEFINE_TILE(rows, type, bytes)                                                                                 \
-    static void tile_##type##_##rows(tile t)                                                                           \
+    static void tile_##type##_##rows(const tile *t)                                                                    \
     {                                                                                                                  \
-        multiply_panel(rows, type, bytes, t);                                                                          \
+        multiply_panel(rows, type, bytes, *t);                                                                         \
     }
 EACH_TILE(DEFINE_TILE)
 
 #define TILE_ENTRY(rows, type, bytes) [type][rows] = tile_##type##_##rows,
-static void (*const tiles[SOW_N_TYPES][MAX_ROWS + 1])(tile) = {EACH_TILE(TILE_ENTRY)};
+static void (*const tiles[SOW_N_TYPES][MAX_ROWS + 1])(const tile *) = {EACH_TILE(TILE_ENTRY)};
 
 /* All rows by one block of k of one panel.  Rows are shared out evenly: 16 are 8 + 8, not 14 + 2.  `lines`: where the
  * first tile keeps what it widens, for the others; or NULL. */
@@ -175,7 +175,7 @@ static void multiply_block(const sow_linear_args *a, tile block, float *lines)
             block.wide = NULL;
             block.ahead = 0;
         }
-        tiles[is_widened ? SOW_F32 : a->type][rows](block);
+        tiles[is_widened ? SOW_F32 : a->type][rows](&block);
         block.x += rows * a->ldx;
         block.y += rows * a->ldy;
     }
