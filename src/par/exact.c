@@ -443,22 +443,24 @@ static sow_code exchange(call *c)
 
 /* ---- giving up ---- */
 
-/* Tells the others, under every tag that they may wait at. */
+/* Tells the others, under every tag that they may wait at: whoever it is given up for too.  If it is only stopped, it
+ * wakes in the middle of the sum, and would wait for ever for members that have gone on and show life. */
 static void tell_verdict(const call *c)
 {
     const sow_exact *e = c->e;
     const sow_world *w = e->world;
     *e->verdict =
         (header){.epoch = c->epoch, .verdict = GIVEN_UP, .rank = c->culprit, .phase = (int64_t)sow_phase_now()};
-    for (int i = 0; i < c->n_members; i++)
+    for (int i = 0; i < c->n_members; i++) {
+        if (i == c->mine || !sow_world_is_alive(w, c->members[i]) || sow_world_is_gone(w, c->members[i]))
+            continue;
         for (int tag = 0; tag < TAGS; tag++) {
             MPI_Request request = MPI_REQUEST_NULL;
-            if (i == c->mine || c->members[i] == c->culprit || !sow_world_is_alive(w, c->members[i]))
-                continue;
             if (MPI_Isend(e->verdict, HEADER, MPI_INT64_T, c->members[i], tag_of(c, 0, 0) + tag, w->sums, &request) ==
                 MPI_SUCCESS)
                 (void)MPI_Request_free(&request);
         }
+    }
 }
 
 /* What is open is MPI's for ever.  But receives are taken back: from a member that gave up an epoch before, nothing

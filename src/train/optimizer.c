@@ -32,6 +32,8 @@ struct sow_optimizer {
     float *gradient;           /* [n_elements] */
     float *moments[2][2];      /* [m, v][t % 2][n_elements] */
     _Atomic int64_t *made;     /* attempt whose gradient is whole */
+    _Atomic int64_t *newest;   /* attempt that a rank of the node has begun */
+    _Atomic int64_t *at;       /* [node_size] attempt that a rank is at, SHARE_NOWHERE */
     double *norm2;             /* [n_granules] */
     moment_record *records[2]; /* [t % 2][n_granules] */
     sow_adamw_args args;       /* of the step at work, without pointers */
@@ -49,7 +51,8 @@ static size_t place_parts(sow_optimizer *o, char *memory)
     o->norm2 = (double *)(void *)(memory + at), at += share_round_up((size_t)o->n_granules * sizeof(double));
     for (int i = 0; i < 2; i++)
         o->records[i] = (moment_record *)(void *)(memory + at), at += records;
-    o->made = (_Atomic int64_t *)(void *)(memory + at), at += 64;
+    o->made = (_Atomic int64_t *)(void *)(memory + at), o->newest = o->made + 1, at += 64;
+    o->at = (_Atomic int64_t *)(void *)(memory + at), at += share_round_up((size_t)o->share.node_size * sizeof *o->at);
     share_place(&o->share, memory + at), at += share_bytes(o->share.n_blocks);
     if (o->n_nodes > 1)
         o->total = (int64_t *)(void *)(memory + at), at += share_round_up(n * sizeof(int64_t));
@@ -108,6 +111,7 @@ sow_code sow_optimizer_create(sow_world *world, sow_la *la, const sow_layout *la
     o->sums = (int64_t *)(void *)memory;
     SOW_TRY_OR(rc, take_memory(o, 1, place_parts(o, nowhere), "the optimizer", &memory));
     (void)place_parts(o, memory);
+    atomic_store(&o->at[o->share.node_index], SHARE_NOWHERE);
     if (o->n_nodes > 1)
         SOW_TRY_OR(rc, sow_exact_create(world, &o->exact));
 done:
@@ -210,10 +214,35 @@ static sow_code reduce_block(void *context, int64_t block)
     return overflows == 0 ? SOW_OK : fail_overflow();
 }
 
-sow_code sow_optimizer_reduce(sow_optimizer *o, int64_t key, const sow_rank_set *ranks)
+static void leave(sow_optimizer *o)
+{
+    atomic_store(&o->at[o->share.node_index], SHARE_NOWHERE);
+}
+
+/* Says that this rank is at an attempt; false: the node is at a later one.  Whoever begins one makes it the newest, and
+ * then looks who is at an earlier: one of the two sees the other. */
+static bool enter(sow_optimizer *o, int64_t key)
+{
+    int64_t seen = atomic_load(o->newest);
+    atomic_store(&o->at[o->share.node_index], key);
+    while (seen < key && !atomic_compare_exchange_weak(o->newest, &seen, key))
+        ;
+    if (atomic_load(o->newest) <= key)
+        return true;
+    leave(o);
+    return false;
+}
+
+sow_code sow_optimizer_reduce(sow_optimizer *o, int64_t key, const sow_rank_set *ranks, bool is_leader)
 {
     sow_phase_enter(SOW_PHASE_REDUCE);
-    return share_work(&o->share, key, reduce_block, &(reduction){o, ranks});
+    if (!enter(o, key))
+        return SOW_OK;
+    sow_code rc = share_await(&o->share, o->at, key, is_leader, "it is still at a gradient that was given up");
+    if (rc == SOW_OK)
+        rc = share_work(&o->share, key, reduce_block, &(reduction){o, ranks});
+    leave(o);
+    return rc;
 }
 
 /* Adds the nodes' totals together, and makes the gradient of the sum. */
@@ -239,11 +268,16 @@ static sow_code add_nodes(sow_optimizer *o, int64_t key, const sow_rank_set *lea
 
 sow_code sow_optimizer_complete(sow_optimizer *o, int64_t key, const sow_rank_set *ranks, const sow_rank_set *leaders)
 {
-    SOW_TRY(share_complete(&o->share, key, "the sum of gradients", reduce_block, &(reduction){o, ranks}));
-    if (o->n_nodes > 1)
-        SOW_TRY(add_nodes(o, key, leaders));
-    atomic_store(o->made, key);
-    return SOW_OK;
+    if (!enter(o, key))
+        return SOW_FAIL(SOW_ECOMM, "the gradient of attempt %lld was given up while this rank was away",
+                        (long long)key);
+    sow_code rc = share_complete(&o->share, key, "the sum of gradients", reduce_block, &(reduction){o, ranks});
+    if (rc == SOW_OK && o->n_nodes > 1)
+        rc = add_nodes(o, key, leaders);
+    if (rc == SOW_OK)
+        atomic_store(o->made, key);
+    leave(o);
+    return rc;
 }
 
 bool sow_optimizer_has(const sow_optimizer *o, int64_t key)

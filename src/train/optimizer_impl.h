@@ -7,7 +7,9 @@
  *      m, v            moments, two buffers each like theta's: the step from k-1 to k reads one and writes the other
  *
  * Each step is two pieces of shared work: `reduce` makes the gradient, `step` is a rule for sow_theta_update.  Both are
- * pure functions of what stays untouched meanwhile, so a rank that dies leaves nothing half-done.  A node holds all
+ * pure functions of what stays untouched meanwhile, so a rank that dies leaves nothing half-done.  An attempt at a
+ * gradient may be given up, and the next one writes to the same memory: it begins when no rank of the node is at an
+ * earlier one any more, and a rank that was away takes no part in what its node has left behind.  A node holds all
  * moments, so losing ranks loses none of them (docs/decisions/0010). */
 #ifndef SOWER_OPTIMIZER_IMPL_H
 #define SOWER_OPTIMIZER_IMPL_H
@@ -48,10 +50,12 @@ size_t sow_optimizer_rank_bytes(const sow_layout *layout);
 int64_t *sow_optimizer_sums(sow_optimizer *optimizer);
 void sow_optimizer_clear(sow_optimizer *optimizer);
 
-/* Takes part in making the gradient from the sums of `ranks`; key: rises with every attempt.  The node's leader then
- * calls _complete, which adds the nodes of `leaders` together if there are several.  SOW_ENUM: a sum overflows;
- * SOW_ECOMM: another node did not take part, begin a new attempt. */
-SOW_NODISCARD sow_code sow_optimizer_reduce(sow_optimizer *optimizer, int64_t key, const sow_rank_set *ranks);
+/* Takes part in making the gradient from the sums of `ranks`; key: rises with every attempt.  The node's leader ends
+ * a rank that is still at an earlier attempt after a deadline; it then calls _complete, which adds the nodes of
+ * `leaders` together if there are several.  SOW_ENUM: a sum overflows; SOW_ECOMM: another node did not take part, or
+ * this node is at a later attempt: begin a new one. */
+SOW_NODISCARD sow_code sow_optimizer_reduce(sow_optimizer *optimizer, int64_t key, const sow_rank_set *ranks,
+                                            bool is_leader);
 SOW_NODISCARD sow_code sow_optimizer_complete(sow_optimizer *optimizer, int64_t key, const sow_rank_set *ranks,
                                               const sow_rank_set *leaders);
 /* Whether this node holds the gradient of that attempt. */

@@ -141,7 +141,7 @@ int64_t sow_sgd_fixed(double x)
 sow_code sow_sgd_reduce(sow_run *run, const reduce_message *message)
 {
     run->sgd->reduce = *message;
-    return sow_optimizer_reduce(run->sgd->optimizer, message->key, &message->ranks);
+    return sow_optimizer_reduce(run->sgd->optimizer, message->key, &message->ranks, message->is_leader != 0);
 }
 
 sow_code sow_sgd_reduce_complete(sow_run *run)

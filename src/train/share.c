@@ -40,7 +40,8 @@ int share_rank(const share *s, int node_index)
     return s->world == NULL ? 0 : sow_world_node_member(s->world, s->node, node_index);
 }
 
-sow_code share_end_rank(share *s, int node_index, const char *why)
+/* Ends a rank, and waits until it is seen gone. */
+static sow_code end_rank(share *s, int node_index, const char *why)
 {
     int rank = share_rank(s, node_index);
     if (sow_world_is_gone(s->world, rank))
@@ -50,12 +51,32 @@ sow_code share_end_rank(share *s, int node_index, const char *why)
     return sow_world_kill(s->world, rank);
 }
 
-sow_code share_wait(share *s)
+/* Shows life, and sleeps a moment. */
+static sow_code wait_a_moment(share *s)
 {
     sow_phase_tick();
     if (s->world != NULL)
         SOW_TRY(sow_world_pulse(s->world));
     sow_clock_sleep_s(2e-4);
+    return SOW_OK;
+}
+
+sow_code share_await(share *s, _Atomic int64_t *where, int64_t least, bool is_leader, const char *why)
+{
+    double start = sow_clock_now_s(), patience = is_leader ? 1 : 2;
+    for (int i = 0; i < s->node_size; i++) {
+        for (;;) {
+            int64_t is_at = atomic_load(&where[i]);
+            if (i == s->node_index || is_at == SHARE_NOWHERE || is_at >= least)
+                break;
+            bool is_late = sow_clock_now_s() - start > patience * sow_world_deadline_s(s->world);
+            if (is_late || sow_world_is_gone(s->world, share_rank(s, i))) {
+                SOW_TRY(end_rank(s, i, why));
+                atomic_store(&where[i], SHARE_NOWHERE);
+            }
+            SOW_TRY(wait_a_moment(s));
+        }
+    }
     return SOW_OK;
 }
 
@@ -98,9 +119,9 @@ static sow_code rescue(share *s, int64_t key, int64_t block, double waited_s, sh
     int owner = (int)(atomic_load(&s->words[block].claim) & 0xffff) - 1;
     bool is_gone = owner != s->node_index && sow_world_is_gone(s->world, share_rank(s, owner));
     if (owner != s->node_index && !is_gone && waited_s < sow_world_deadline_s(s->world))
-        return share_wait(s);
+        return wait_a_moment(s);
     if (owner != s->node_index)
-        SOW_TRY(share_end_rank(s, owner, "it does not finish its part of the work"));
+        SOW_TRY(end_rank(s, owner, "it does not finish its part of the work"));
     atomic_store(&s->words[block].claim, key << 16 | (s->node_index + 1));
     return compute_block(s, key, block, compute, context);
 }

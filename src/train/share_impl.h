@@ -47,10 +47,13 @@ SOW_NODISCARD sow_code share_work(share *s, int64_t key, share_compute compute, 
 /* For the node's leader after its share_work: sees that every block is stamped.  what: "the update". */
 SOW_NODISCARD sow_code share_complete(share *s, int64_t key, const char *what, share_compute compute, void *context);
 
-/* World rank of a member of this node; ending it, and waiting until it is seen gone. */
+/* World rank of a member of this node. */
 int share_rank(const share *s, int node_index);
-SOW_NODISCARD sow_code share_end_rank(share *s, int node_index, const char *why);
-/* Shows life, and sleeps a moment. */
-SOW_NODISCARD sow_code share_wait(share *s);
+
+/* Where the ranks of a node are: numbers [node_size] in shared memory.  Waits until every other rank is nowhere or at
+ * `least` or later; the leader ends a rank that stays behind for the deadline, saying why (others after two: the leader
+ * may be lost too). */
+enum { SHARE_NOWHERE = -1 };
+SOW_NODISCARD sow_code share_await(share *s, _Atomic int64_t *where, int64_t least, bool is_leader, const char *why);
 
 #endif

@@ -44,6 +44,8 @@ static sow_code on_reduced(sow_root *root, const sow_message *m)
     reduced_message reduced;
     memcpy(&reduced, m->data, sizeof reduced);
     node_word *node = &root->nodes[sow_world_node_of(root->run->world, m->from)];
+    if (reduced.key <= node->reduced)
+        return SOW_OK; /* a rank that was away; its node has gone on */
     node->reduced = reduced.key;
     node->code = (sow_code)reduced.code;
     return SOW_OK;

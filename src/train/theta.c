@@ -11,16 +11,12 @@
 #include "train_impl.h"
 
 #include "sower/alloc.h"
-#include "sower/clock.h"
-#include "sower/log.h"
 #include "sower/phase.h"
 #include "sower/replica.h"
 #include "sower/window.h"
 
 #include <stdatomic.h>
 #include <string.h>
-
-enum { NOT_READING = -1 };
 
 typedef struct record {
     sow_hash hash; /* of the granule's bytes */
@@ -41,7 +37,7 @@ struct sow_theta {
     void *alone;        /* owned */
     float *buffers[2], *base;
     control *control;
-    _Atomic int64_t *reading; /* [node_size] generation a rank reads, NOT_READING */
+    _Atomic int64_t *reading; /* [node_size] generation a rank reads, SHARE_NOWHERE */
     record *records[2];       /* [n_granules] of the buffer beside it */
 };
 
@@ -93,7 +89,7 @@ sow_code sow_theta_create(sow_world *world, sow_la *la, const sow_layout *layout
         memory = t->alone;
     }
     (void)place_parts(t, memory, t->share.node_size);
-    atomic_store(&t->reading[t->share.node_index], NOT_READING);
+    atomic_store(&t->reading[t->share.node_index], SHARE_NOWHERE);
 done:
     if (rc != SOW_OK)
         sow_theta_destroy(&t);
@@ -165,7 +161,7 @@ bool sow_theta_is_newest(const sow_theta *t, int64_t generation)
 
 void sow_theta_end_read(sow_theta *t)
 {
-    atomic_store(&t->reading[t->share.node_index], NOT_READING);
+    atomic_store(&t->reading[t->share.node_index], SHARE_NOWHERE);
 }
 
 void sow_theta_member_noise(const sow_layout *layout, const sow_noise_plan *plan, int64_t generation, int64_t member,
@@ -286,32 +282,6 @@ static sow_code compute_block(void *context, int64_t block)
         (long long)step->generation, tensor->name);
 }
 
-/* Ends a rank of this node that stands in the way of the update. */
-static sow_code end_reader(sow_theta *t, int node_index)
-{
-    SOW_TRY(share_end_rank(&t->share, node_index, "it still reads weights of an earlier generation"));
-    atomic_store(&t->reading[node_index], NOT_READING);
-    return SOW_OK;
-}
-
-/* Until nobody reads what lies in the buffer of `generation`. */
-static sow_code wait_for_readers(sow_theta *t, int64_t generation, bool is_leader)
-{
-    double start = sow_clock_now_s();
-    for (int i = 0; i < t->share.node_size; i++) {
-        for (;;) {
-            int64_t reads = atomic_load(&t->reading[i]);
-            if (i == t->share.node_index || reads == NOT_READING || reads >= generation - 1)
-                break;
-            bool is_late = sow_clock_now_s() - start > sow_world_deadline_s(t->world);
-            if (is_leader && (is_late || sow_world_is_gone(t->world, share_rank(&t->share, i))))
-                SOW_TRY(end_reader(t, i));
-            SOW_TRY(share_wait(&t->share));
-        }
-    }
-    return SOW_OK;
-}
-
 static void raise_target(sow_theta *t, int64_t generation)
 {
     int64_t seen = atomic_load(&t->control->target);
@@ -323,7 +293,9 @@ sow_code sow_theta_update(sow_theta *t, const sow_noise_plan *plan, const sow_st
 {
     sow_phase_enter(SOW_PHASE_UPDATE);
     raise_target(t, step->generation);
-    SOW_TRY(wait_for_readers(t, step->generation, is_leader));
+    /* Until nobody reads what lies in the buffer of this generation. */
+    SOW_TRY(share_await(&t->share, t->reading, step->generation - 1, is_leader,
+                        "it still reads weights of an earlier generation"));
     return share_work(&t->share, step->generation, compute_block, &(update){t, plan, step});
 }
 

@@ -4,6 +4,7 @@
 # they are without; where the whole job ends, --resume on another number of ranks gives the same bits.
 #   tests/faults/run.sh quick    a kill in each phase, one resume
 #   tests/faults/run.sh smollm2  the pretrained model alone
+#   tests/faults/run.sh stopped  the stopped ranks of full alone
 #   tests/faults/run.sh full     stopped ranks, stragglers, kills from outside at random moments, a pretrained model
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
@@ -87,26 +88,57 @@ remedies() {
     resume 1:prefill:9:KILL 2 3
 }
 
-# A rank that is stopped and wakes up: it is passed over, or ended where it stands in the way.
-stopped() { # RANKS FAULT WAKE-AFTER-GENERATION
-    local name=s$((++n_variants)) job pid
+# A rank that is stopped and wakes up: it is passed over, or ended where it stands in the way.  The log tells so, in this order.
+stopped() { # REFERENCE RANKS FAULT WAKE-AFTER-STEP STORY [ARGUMENTS...]
+    local name=s$((++n_variants)) job pid end=$((SECONDS + 60)) reference=$1 ranks=$2 fault=$3 wake=$4 story=$5
     local ledger=$scratch/$name/ledger.jsonl
-    MPIRUN=$recovering run_case "$name" "$1" "${common[@]}" "${heavier[@]}" --set run.fault="$2" &
+    shift 5
+    MPIRUN=$recovering run_case "$name" "$ranks" "${common[@]}" "$@" --set run.fault="$fault" &
     job=$!
     while kill -0 $job 2>/dev/null; do
-        if [ -e "$ledger" ] && [ "$(wc -l <"$ledger")" -gt "$3" ]; then
+        if [ -e "$ledger" ] && [ "$(wc -l <"$ledger")" -gt "$wake" ]; then
             for pid in $(pgrep -f "out $scratch/$name "); do kill -CONT "$pid" 2>/dev/null; done
         fi
+        [ $SECONDS -lt $end ] || for pid in $(pgrep -f "out $scratch/$name "); do kill -KILL "$pid" 2>/dev/null; done # it hangs
         sleep 0.01
     done
     wait $job
-    [ "$(state_of "$name")" = "done" ] || fail "$2: state is '$(state_of "$name")': $(tail -n 3 "$scratch/$name.log")"
-    same "$name" reference6
-    echo "passed over: $1 ranks, $2, woken after generation $3: $(grep -cE 'came again' "$scratch/$name.log") equal duplicates"
+    [ "$(state_of "$name")" = "done" ] || fail "$fault: state is '$(state_of "$name")': $(tail -n 3 "$scratch/$name.log")"
+    same "$name" "$reference"
+    tr '\n' ' ' <"$scratch/$name.log" | grep -qE "$story" || fail "$fault: the log does not tell '$story': $(grep -E 'rank|anew' "$scratch/$name.log")"
+    echo "passed over: $ranks ranks, $fault $*, woken after step $wake: $(grep -cE 'came again' "$scratch/$name.log") equal duplicates"
+}
+
+# Methods with gradients: on one node; a node of its own, which cannot catch up; a node whose leader wakes in a sum that was given up.
+stopped_gradients() { # METHOD STEPS
+    local of=$1-reference steps=(--set run.steps="$2")
+    config=tests/bits/bits-$1.yaml
+    run_case "$of" 1 "${common[@]}" "${steps[@]}"
+    check_moves "$scratch/$of/ledger.jsonl"
+    stopped "$of" 3 1:update:2:STOP 3 'rank 1 on \S+ (is ended: it does not finish|has been silent)' "${steps[@]}"
+    stopped "$of" 3 1:backward:3:STOP 3 'rank 1 on .*silent .*phase backward.*begun anew.*rank 1 on \S+ is heard again' "${steps[@]}"
+    stopped "$of" 3 1:update:30:STOP 3 'rank 1 on .*silent .*phase update.*going on without.*rank 1 on \S+ leaves: its node has no gradient' \
+        "${steps[@]}" --set run.ranks_per_node=1
+    stopped "$of" 3 2:reduce:3:STOP 3 'begun anew.*rank 2 on \S+ leaves: its node has no gradient' "${steps[@]}" --set run.ranks_per_node=1
+    stopped "$of" 4 2:reduce:5:STOP 3 'begun anew.*rank 2 on \S+ is ended: it is still at a gradient that was given up' \
+        "${steps[@]}" --set run.ranks_per_node=2
+    config=tests/bits/bits.yaml
 }
 
 straggler_compared() {
     grep -lq "came again" "$scratch"/s*.log || fail "no straggler's duplicate was compared"
+}
+
+all_stopped() {
+    run_case reference6 1 "${common[@]}" "${heavier[@]}"
+    check_moves "$scratch/reference6/ledger.jsonl"
+    stopped reference6 3 1:update:1:STOP 3 'rank 1 on \S+ (is ended|has been silent)' "${heavier[@]}"
+    stopped reference6 3 1:decode:3:STOP 2 'rank 1 on .*silent .*phase decode' "${heavier[@]}"
+    stopped reference6 3 1:decode:3:STOP 2 'rank 1 on .*silent .*phase decode' "${heavier[@]}"
+    stopped reference6 3 2:perturb:2:STOP 3 'rank 2 on .*silent .*phase perturb' "${heavier[@]}"
+    straggler_compared
+    stopped_gradients sft 12
+    stopped_gradients grpo 8
 }
 
 # Waits until the ledger of the run in $scratch/NAME holds its header and N generations: from there on ranks may die.  (Before,
@@ -181,13 +213,7 @@ quick)
     gradient_phases grpo prefill decode grade backward reduce update send idle
     ;;
 full)
-    run_case reference6 1 "${common[@]}" "${heavier[@]}"
-    check_moves "$scratch/reference6/ledger.jsonl"
-    stopped 3 1:update:1:STOP 3
-    stopped 3 1:decode:3:STOP 2
-    stopped 3 1:decode:3:STOP 2
-    stopped 3 2:perturb:2:STOP 3
-    straggler_compared
+    all_stopped
     run_case reference40 1 "${common[@]}" "${longer[@]}"
     check_moves "$scratch/reference40/ledger.jsonl"
     RANDOM=3
@@ -196,6 +222,7 @@ full)
     for i in $(seq 20); do random_job_kill $((1 + i % 3)) $((RANDOM % 38)) $((1 + (i + 1) % 3)); done
     pretrained
     ;;
+stopped) all_stopped ;;
 smollm2) pretrained ;;
 esac
 finish

@@ -32,20 +32,23 @@ typedef struct scenario {
     bool is_before, is_aside; /* victims die before they add; root does not take part */
     double late_s;            /* the last member that is no victim comes so late */
     bool is_apart;            /* members give up at different epochs */
+    bool is_woken;            /* victims are not killed: they wake when the others are through */
 } scenario;
 
 static const scenario scenarios[] = {
-    {"fine", 0, 0, false, false, 0, false},
-    {"killed", 1, SIGKILL, false, false, 0, false},
-    {"before", 1, SIGKILL, true, false, 0, false},
-    {"two", 2, SIGKILL, false, false, 0, false},
-    {"stopped", 1, SIGSTOP, false, false, 0, false},
-    {"told", 1, SIGSTOP, true, false, 0.6, false}, /* the others have waited for a deadline before the late one has */
-    {"aside_killed", 1, SIGKILL, false, true, 0, false},
-    {"aside_stopped", 1, SIGSTOP, true, true, 0, false},
-    {"aside_apart", 1, SIGSTOP, true, true, 0, true},
-    {"aside_late", 0, 0, false, true, 3, false},
-    {"speed", 0, 0, false, false, 0, false},
+    {"fine", 0, 0, false, false, 0, false, false},
+    {"killed", 1, SIGKILL, false, false, 0, false, false},
+    {"before", 1, SIGKILL, true, false, 0, false, false},
+    {"two", 2, SIGKILL, false, false, 0, false, false},
+    {"stopped", 1, SIGSTOP, false, false, 0, false, false},
+    {"told", 1, SIGSTOP, true, false, 0.6, false,
+     false}, /* the others have waited for a deadline before the late one has */
+    {"aside_killed", 1, SIGKILL, false, true, 0, false, false},
+    {"aside_stopped", 1, SIGSTOP, true, true, 0, false, false},
+    {"aside_apart", 1, SIGSTOP, true, true, 0, true, false},
+    {"aside_late", 0, 0, false, true, 3, false, false},
+    {"woken", 1, SIGSTOP, false, false, 0, false, true},
+    {"speed", 0, 0, false, false, 0, false, false},
 };
 
 typedef struct go {
@@ -62,6 +65,8 @@ static sow_world *world;
 static sow_exact *exact;
 static int64_t *data;
 static int me, size, n_failed;
+static int64_t pids[MOST];  /* root */
+static bool is_aside[MOST]; /* root: stopped, to be woken */
 
 static void expect(bool is_right, const char *what)
 {
@@ -155,7 +160,7 @@ static report add(const go *g)
         }
         expect(rc == SOW_ECOMM && names_victim(), "the lost member is named");
         /* a deadline counts only time in which this rank listened: more on a busy machine */
-        expect(waited_s < 4 * deadline_s, "within the deadline");
+        expect(waited_s < 4 * deadline_s || is_victim(me), "within the deadline");
         expect(!is_late(me) || strstr(sow_error_text(), "gave up the sum") != NULL, "who came late is told");
         (void)printf("after %lld sums and %.3f s: %s\n", (long long)k, waited_s, sow_error_text());
     }
@@ -211,6 +216,9 @@ static bool lose(int rank)
     if (sow_world_silence_s(world, rank) <= deadline_s)
         return false;
     expect(is_victim(rank), "only victims are lost");
+    is_aside[rank] = how->is_woken;
+    if (how->is_woken)
+        return true;
     expect(sow_world_kill(world, rank) == SOW_OK, "kill");
     sow_world_lose(world, rank, "it is silent");
     return true;
@@ -235,7 +243,7 @@ static bool collect(const go *g, report mine, int *n_lost)
         }
         for (int k = 0; k < g->n_members; k++) {
             const int rank = g->members[k];
-            if (has_reported[rank] || !sow_world_is_alive(world, rank) || !lose(rank))
+            if (has_reported[rank] || is_aside[rank] || !sow_world_is_alive(world, rank) || !lose(rank))
                 continue;
             ++*n_lost;
             n_missing--;
@@ -249,6 +257,22 @@ static bool collect(const go *g, report mine, int *n_lost)
     return is_fine;
 }
 
+/* The others are through with the sum in which this rank was stopped, and with more: it is told, and comes back. */
+static void wake(int rank)
+{
+    report r = {.code = SOW_OK};
+    bool has = false;
+    expect(kill((pid_t)pids[rank], SIGCONT) == 0, "wake");
+    for (double begun = sow_clock_now_s(); !has && sow_clock_now_s() - begun < 20; sow_clock_sleep_s(1e-3)) {
+        sow_message m;
+        expect(sow_world_poll(world, &m, &has) == SOW_OK && sow_world_pulse(world) == SOW_OK, "poll");
+        if (has)
+            memcpy(&r, m.data, sizeof r);
+    }
+    expect(has && r.code == SOW_ECOMM, "who wakes in a sum that was given up comes back");
+    n_failed += r.n_failed;
+}
+
 static void lead(void)
 {
     int n_lost = 0;
@@ -257,7 +281,7 @@ static void lead(void)
     for (int64_t epoch = 1; !is_fine && epoch < 9 * (int64_t)FOREVER; epoch += FOREVER) {
         go g = {.epoch = epoch, .n_sums = n_lost < how->n_victims ? FOREVER : FEW};
         for (int r = how->is_aside; r < size; r++)
-            if (sow_world_is_alive(world, r))
+            if (sow_world_is_alive(world, r) && !is_aside[r])
                 g.members[g.n_members++] = r;
         for (int k = 0; k < g.n_members; k++)
             if (g.members[k] != 0)
@@ -265,7 +289,11 @@ static void lead(void)
         const report mine = how->is_aside ? (report){.code = SOW_OK} : add(&g);
         is_fine = collect(&g, mine, &n_lost);
     }
-    expect(is_fine && n_lost == how->n_victims && sow_world_n_alive(world) == size - n_lost, "as many lost as died");
+    expect(is_fine && n_lost == how->n_victims, "as many lost as died");
+    expect(sow_world_n_alive(world) == size - (how->is_woken ? 0 : n_lost), "the others are alive");
+    for (int r = 1; r < size; r++)
+        if (is_aside[r])
+            wake(r);
     for (int r = 1; r < size; r++)
         expect(sow_world_send(world, r, STOP, NULL, 0) == SOW_OK, "send");
     (void)printf("verdict: %s\n", n_failed == 0 ? "pass" : "fail");
@@ -308,6 +336,8 @@ int main(int argc, char **argv)
         return 9;
     expect(sow_world_cut(world, deadline_s, 1) == SOW_OK, "cut");
     expect(sow_exact_create(world, &exact) == SOW_OK && SOW_ALLOC(&data, N) == SOW_OK, "create");
+    const int64_t pid = getpid();
+    expect(sow_world_gather(world, &pid, sizeof pid, pids) == SOW_OK, "gather");
     expect(sow_world_seal(world) == SOW_OK, "seal");
     if (strcmp(how->name, "speed") == 0)
         tell_speed();

@@ -14,12 +14,13 @@ if [ "$is_open_mpi" = yes ]; then
     done
     survives two 4
     survives told 4
+    survives woken 4
     for scenario in aside_killed aside_stopped aside_apart aside_late; do
         survives $scenario 4
     done
     # Without a control window, as between hosts: only pulses tell, and workers ask each other.
     export OMPI_MCA_osc_sm_backing_directory=/nonexistent
-    for scenario in killed stopped aside_stopped aside_late; do
+    for scenario in killed stopped woken aside_stopped aside_late; do
         survives $scenario 4
     done
 else

@@ -82,7 +82,7 @@ static void make_gradient(fixture *f, int64_t key, int seed)
     assert_int_equal(overflows, 0);
     sow_rank_set_add(&ranks, 0);
     assert_false(sow_optimizer_has(f->optimizer, key));
-    CHECK_OK(sow_optimizer_reduce(f->optimizer, key, &ranks));
+    CHECK_OK(sow_optimizer_reduce(f->optimizer, key, &ranks, true));
     CHECK_OK(sow_optimizer_complete(f->optimizer, key, &ranks, &ranks));
     assert_true(sow_optimizer_has(f->optimizer, key));
     SOW_FREE(&unit);
@@ -221,10 +221,26 @@ static void test_ranks_outside_of_the_set_do_not_count(void **state)
     begin_with(&f, SOW_GRANULE, 1);
     make_gradient(&f, 1, 1);
     assert_true(sow_optimizer_norm(f.optimizer) > 0);
-    CHECK_OK(sow_optimizer_reduce(f.optimizer, 2, &nobody));
+    CHECK_OK(sow_optimizer_reduce(f.optimizer, 2, &nobody, true));
     CHECK_OK(sow_optimizer_complete(f.optimizer, 2, &nobody, &nobody));
     assert_true(sow_optimizer_norm(f.optimizer) == 0);
     assert_false(sow_optimizer_has(f.optimizer, 1));
+    end_with(&f);
+}
+
+/* A rank that was away finds in its post what its node has left behind. */
+static void test_attempt_before_the_newest_touches_nothing(void **state)
+{
+    (void)state;
+    fixture f;
+    sow_rank_set nobody = {0};
+    begin_with(&f, SOW_GRANULE, 1);
+    make_gradient(&f, 5, 1);
+    const double norm = sow_optimizer_norm(f.optimizer);
+    CHECK_OK(sow_optimizer_reduce(f.optimizer, 4, &nobody, true));
+    CHECK_FAILS(sow_optimizer_complete(f.optimizer, 4, &nobody, &nobody), SOW_ECOMM, "attempt 4 was given up");
+    assert_true(norm > 0 && !(sow_optimizer_norm(f.optimizer) < norm) && sow_optimizer_has(f.optimizer, 5));
+    make_gradient(&f, 6, 1);
     end_with(&f);
 }
 
@@ -249,6 +265,7 @@ int main(void)
         cmocka_unit_test(test_anchors_pull_to_the_base),
         cmocka_unit_test(test_digest_is_that_of_the_moments),
         cmocka_unit_test(test_ranks_outside_of_the_set_do_not_count),
+        cmocka_unit_test(test_attempt_before_the_newest_touches_nothing),
         cmocka_unit_test(test_bytes_say_what_creation_takes),
     };
     return cmocka_run_group_tests(tests, NULL, check_live_zero);
