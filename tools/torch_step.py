@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The anchor of `sower bench train`: forward and backward pass of SmolLM2-135M's shape in PyTorch, float32, 4 rows of 256 tokens,
-with random weights.  CPU seconds are of all threads together; where other jobs share the machine they say more than elapsed ones.
+"""The anchor of `sower bench train`: forward and backward pass of SmolLM2-135M's shape in PyTorch, 4 rows of 256 tokens, with
+random weights, in float32 or with weights and activations in bfloat16 (the loss in float32).  CPU seconds are of all threads together; where other jobs share the machine they say more than elapsed ones.
 
-    python3 tools/torch_step.py [THREADS]          # needs torch and transformers
+    python3 tools/torch_step.py [THREADS [float32|bfloat16]]          # needs torch and transformers
 """
 
 import resource
@@ -32,13 +32,14 @@ def main():
         num_key_value_heads=3,
         tie_word_embeddings=True,
     )
-    model = transformers.LlamaForCausalLM(config).float().train()
+    dtype = getattr(torch, sys.argv[2]) if len(sys.argv) > 2 else torch.float32
+    model = transformers.LlamaForCausalLM(config).to(dtype).train()
     ids = torch.randint(0, VOCAB, (ROWS, TOKENS + 1))
     for step in range(4):
         model.zero_grad(set_to_none=False)
         cpu, start = cpu_s(), time.monotonic()
         logits = model(ids[:, :-1]).logits
-        loss = torch.nn.functional.cross_entropy(logits.reshape(-1, VOCAB), ids[:, 1:].reshape(-1))
+        loss = torch.nn.functional.cross_entropy(logits.reshape(-1, VOCAB).float(), ids[:, 1:].reshape(-1))
         forward_cpu, forward = cpu_s() - cpu, time.monotonic() - start
         loss.backward()
         print(
