@@ -83,6 +83,7 @@ if [ $is_full -eq 1 ]; then
     step "6 an update against its formula, noise" run_ctest build/test -R "unit\.(theta|noise_loops)|contract\.noise"
     step "7 verify and export" run_ctest build/test -R "cli\.(runs|gradients)"
     step "11 gradients, losses and AdamW against torch, TRL and verl" run_ctest build/test -R "golden\.(golden_adamw|golden_gradients|policy)|contract\.(family|loss)"
+    step "11 errors put into gradients and losses are found" bash tests/mutants.sh
     step "12 measures, remedies, the report" run_ctest build/test -R "cli\.(measures|remedies|report)|unit\.(kl|spectrum|paired|report)"
     note "SKIP  13 sprout rebuilt byte for byte: bash jobs/sprout.sh --check (ten minutes on two idle cores)"
     note "SKIP  14 the study: bash jobs/study.sh (45 runs, an hour on two idle cores); what was found is docs/study"

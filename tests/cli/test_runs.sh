@@ -33,7 +33,7 @@ d = json.load(open("out"))
 n = d["parameters"]
 node = sum(d[k + "_bytes"] for k in ("theta", "moments", "gradient", "totals", "root", "measure"))
 rank = sum(d[k + "_bytes"] for k in ("sums", "replica", "reference", "backward", "engine", "samples", "program"))
-if (n, d["samples"], d["updates"], d["useful_ranks"], d["units"], d["gradient_units"]) != (1543714304, 6000, 7, 200, 16, 8):
+if (n, d["samples"], d["updates"], d["useful_ranks"], d["units"], d["gradient_units"]) != (1543714304, 6000, 7, 200, 40, 20):
     print(d)
 if d["node_bytes"] != node + 2 * rank or node < 40 * n or rank < 18 * n or d["fits"] != (d["node_bytes"] <= d["available_bytes"]):
     print(d)
