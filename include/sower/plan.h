@@ -30,6 +30,7 @@ typedef struct sow_plan {
     int64_t moments_bytes;  /* AdamW's, two buffers each */
     int64_t gradient_bytes; /* float32, and records */
     int64_t totals_bytes;   /* integers of all nodes; 0 with one node */
+    int64_t code_bytes;     /* about: the program and its libraries */
     int64_t shared_bytes;   /* the sum of these */
     /* bytes per rank */
     int64_t replica_bytes;   /* packed weights */
@@ -38,7 +39,7 @@ typedef struct sow_plan {
     int64_t sums_bytes;      /* 64-bit sums of gradients; in memory of the node */
     int64_t backward_bytes;  /* transposed weights, a unit's gradient, activations */
     int64_t samples_bytes;   /* grpo: tokens of a unit and what is known of them */
-    int64_t program_bytes;   /* about: code, libraries, tokenizer */
+    int64_t program_bytes;   /* about: buffers of libraries, tokenizer */
     int64_t rank_bytes;      /* the sum of these */
     int64_t root_bytes;      /* root besides: grpo's rollouts of a step */
     int64_t measure_bytes;   /* root besides, while it measures KL or spectra */

@@ -44,6 +44,7 @@ static const struct part {
     {"moments", "node: moments of AdamW, twice", "16 a weight", offsetof(sow_plan, moments_bytes)},
     {"gradient", "node: gradient, records", "4 a weight", offsetof(sow_plan, gradient_bytes)},
     {"totals", "node: sum over nodes", "8 a weight", offsetof(sow_plan, totals_bytes)},
+    {"code", "node: program and libraries", "about", offsetof(sow_plan, code_bytes)},
     {"root", "root: rollouts of a step", "at most", offsetof(sow_plan, root_bytes)},
     {"measure", "root: KL or spectra", "while it measures", offsetof(sow_plan, measure_bytes)},
     {"sums", "rank: sums of gradients", "8 a weight, in memory of the node", offsetof(sow_plan, sums_bytes)},
@@ -52,7 +53,7 @@ static const struct part {
     {"backward", "rank: transposed, gradient, kept", "at most", offsetof(sow_plan, backward_bytes)},
     {"engine", "rank: KV cache and activations", "at most", offsetof(sow_plan, engine_bytes)},
     {"samples", "rank: samples of a unit", "at most", offsetof(sow_plan, samples_bytes)},
-    {"program", "rank: program, libraries, tokenizer", "about", offsetof(sow_plan, program_bytes)},
+    {"program", "rank: MPI, tokenizer", "about", offsetof(sow_plan, program_bytes)},
 };
 enum { N_PARTS = sizeof parts / sizeof *parts };
 

@@ -6,8 +6,9 @@
 
 #include <stdio.h>
 
-/* Of a rank: 14 MiB of code (which ranks share), MPI's buffers, a tokenizer of up to 20 MiB; measured 11 to 40. */
-static const int64_t program_bytes = INT64_C(32) << 20;
+/* What no model decides, as measured with Open MPI 4.1 (docs/PERFORMANCE.md): pages of program and libraries, which the
+ * ranks of a node share; a rank's buffers in them; a tokenizer's 370 (GPT-2) to 630 (SmolLM2) bytes a token. */
+static const int64_t code_bytes = INT64_C(12) << 20, buffer_bytes = INT64_C(5) << 20, token_bytes = 512;
 
 /* MemAvailable of /proc/meminfo in bytes; 0 where there is none. */
 static int64_t available_bytes(void)
@@ -33,7 +34,7 @@ double sow_plan_forward_flops(const sow_plan_args *a, int64_t rows, int64_t samp
 
 static void add_up(const sow_plan_args *a, sow_plan *p)
 {
-    p->shared_bytes = p->theta_bytes + p->moments_bytes + p->gradient_bytes + p->totals_bytes;
+    p->shared_bytes = p->theta_bytes + p->moments_bytes + p->gradient_bytes + p->totals_bytes + p->code_bytes;
     p->rank_bytes = p->replica_bytes + p->reference_bytes + p->engine_bytes + p->sums_bytes + p->backward_bytes +
                     p->samples_bytes + p->program_bytes;
     p->node_bytes = p->shared_bytes + a->ranks_per_node * p->rank_bytes + p->root_bytes + p->measure_bytes;
@@ -48,7 +49,8 @@ void sow_plan_make(const sow_plan_args *a, sow_plan *out)
                   .nodes = (a->ranks + a->ranks_per_node - 1) / a->ranks_per_node,
                   .threads = a->threads,
                   .tokens_per_row = a->prompt_tokens + a->max_new,
-                  .program_bytes = program_bytes,
+                  .code_bytes = code_bytes,
+                  .program_bytes = buffer_bytes + token_bytes * a->layout->shape.vocab_size,
                   .available_bytes = available_bytes()};
     p.theta_bytes = (int64_t)sow_theta_bytes(a->layout, o->es.update_block);
     p.replica_bytes = (int64_t)sow_replica_bytes(a->layout, a->type);

@@ -31,7 +31,7 @@ python "plan of GRPO" <<'EOF'
 import json
 d = json.load(open("out"))
 n = d["parameters"]
-node = sum(d[k + "_bytes"] for k in ("theta", "moments", "gradient", "totals", "root", "measure"))
+node = sum(d[k + "_bytes"] for k in ("theta", "moments", "gradient", "totals", "code", "root", "measure"))
 rank = sum(d[k + "_bytes"] for k in ("sums", "replica", "reference", "backward", "engine", "samples", "program"))
 if (n, d["samples"], d["updates"], d["useful_ranks"], d["units"], d["gradient_units"]) != (1543714304, 6000, 7, 200, 40, 20):
     print(d)
