@@ -4,7 +4,9 @@
  * Needs: file, json, options.  Threads: one folder, one thread.  Ranks: root only.
  * Not collective.
  *
- *     config.yaml run.json status.json ledger.jsonl checkpoints/ final/ and the files of sow_lines (docs/METRICS.md) */
+ *     config.yaml run.json status.json lock ledger.jsonl checkpoints/ final/ and the files of sow_lines
+ *
+ * docs/METRICS.md says what they hold. */
 #ifndef SOWER_FOLDER_H
 #define SOWER_FOLDER_H
 
@@ -19,12 +21,21 @@ SOW_NODISCARD sow_code sow_folder_create(const char *path, sow_folder **out);
 /* A folder that a run left. */
 SOW_NODISCARD sow_code sow_folder_open(const char *path, sow_folder **out);
 void sow_folder_close(sow_folder **folder);
+/* Before anything is written: SOW_ECONF if a run at work has it (sower/lock.h), else it is this one's until it is
+ * closed. */
+SOW_NODISCARD sow_code sow_folder_lock(sow_folder *folder);
 
 /* PATH/name into out (SOW_TEXT bytes).  Names are ours and short. */
 SOW_NODISCARD sow_code sow_folder_file(const sow_folder *folder, const char *name, char out[SOW_TEXT]);
 
-/* How a run stands. */
-typedef enum sow_state { SOW_STATE_RUNNING, SOW_STATE_DONE, SOW_STATE_RESUBMIT, SOW_STATE_FAILED } sow_state;
+/* How a run stands.  DIED is never written: status.json says running, and nobody runs it. */
+typedef enum sow_state {
+    SOW_STATE_RUNNING,
+    SOW_STATE_DONE,
+    SOW_STATE_RESUBMIT,
+    SOW_STATE_FAILED,
+    SOW_STATE_DIED
+} sow_state;
 const char *sow_state_name(sow_state state);
 
 typedef struct sow_status {

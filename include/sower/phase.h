@@ -40,6 +40,9 @@ sow_phase sow_phase_now(void);
 double sow_phase_seconds(sow_phase phase);
 void sow_phase_clear_times(void);
 
+/* From now on all seconds are `phase`'s, whatever is entered; SOW_N_PHASES: each phase's own again. */
+void sow_phase_charge(sow_phase phase);
+
 /* Where the word is kept from now on (shared memory, so that others see it); NULL: in this process. */
 void sow_phase_install_word(_Atomic int *word);
 

@@ -60,8 +60,8 @@ static sow_code find_command(const char *name, const sow_command **out)
 /* Ranks of this job as the launcher says, without MPI; 1 if nothing says more. */
 static int64_t launched_ranks(int *rank)
 {
-    static const char *const sizes[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"};
-    static const char *const ranks[] = {"OMPI_COMM_WORLD_RANK", "PMI_RANK"};
+    static const char *const sizes[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"};
+    static const char *const ranks[] = {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID"};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         const char *size = getenv(sizes[i]), *mine = getenv(ranks[i]);
         int64_t n = 0, r = 0;

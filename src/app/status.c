@@ -41,6 +41,8 @@ static sow_code run(sow_app *app)
     SOW_TRY(sow_folder_read_status(folder, &status));
     if (status.state == SOW_STATE_RESUBMIT)
         return SOW_FAIL(SOW_ESTOP, "%s: %s", folder, status.reason);
+    if (status.state == SOW_STATE_DIED)
+        return SOW_FAIL(SOW_ESTOP, "%s: died at step %lld, goes on with --resume", folder, (long long)status.step);
     if (status.state == SOW_STATE_FAILED)
         return SOW_FAIL(SOW_EPEER, "%s: failed: %s", folder, status.reason);
     return SOW_OK;
@@ -52,7 +54,7 @@ const sow_command sow_command_status = {
     .usage = "RUN",
     .examples = "  sower status runs/first\n"
                 "  sower status runs/first --json | jq .rows[-1].accuracy\n"
-                "exit status: 0 done or running, 75 resubmit, 1 failed\n",
+                "exit status: 0 done or running, 75 resubmit or died (--resume goes on), 1 failed\n",
     .min_words = 1,
     .max_words = 1,
     .run = run,

@@ -17,6 +17,7 @@ static const char *const names[] = {
 static _Atomic int own_word;
 static _Atomic int *word = &own_word;
 static double seconds[SOW_N_PHASES], entered_s;
+static sow_phase charged = SOW_N_PHASES;
 
 static void (*tick)(void *context);
 static void *tick_context;
@@ -33,12 +34,23 @@ const char *sow_phase_name(int phase)
     return phase >= 0 && phase < SOW_N_PHASES ? names[phase] : "unknown";
 }
 
-void sow_phase_enter(sow_phase phase)
+/* Whose the seconds are that pass now. */
+static sow_phase payer(void)
+{
+    return charged < SOW_N_PHASES ? charged : (sow_phase)atomic_load(word);
+}
+
+static void settle(void)
 {
     double now = sow_clock_now_s();
     if (entered_s > 0)
-        seconds[atomic_load(word)] += now - entered_s;
+        seconds[payer()] += now - entered_s;
     entered_s = now;
+}
+
+void sow_phase_enter(sow_phase phase)
+{
+    settle();
     atomic_store(word, (int)phase);
     if (fault.left > 0 && fault.phase == (int)phase && --fault.left == 0)
         (void)raise(fault.signal);
@@ -51,7 +63,7 @@ sow_phase sow_phase_now(void)
 
 double sow_phase_seconds(sow_phase phase)
 {
-    double running = sow_phase_now() == phase && entered_s > 0 ? sow_clock_now_s() - entered_s : 0;
+    double running = payer() == phase && entered_s > 0 ? sow_clock_now_s() - entered_s : 0;
     return seconds[phase] + running;
 }
 
@@ -59,6 +71,12 @@ void sow_phase_clear_times(void)
 {
     memset(seconds, 0, sizeof seconds);
     entered_s = sow_clock_now_s();
+}
+
+void sow_phase_charge(sow_phase phase)
+{
+    settle();
+    charged = phase;
 }
 
 void sow_phase_install_word(_Atomic int *shared)

@@ -202,7 +202,7 @@ static sow_code add_text(sow_words *out, const char *text)
 static sow_code add_status(sow_words *out, const sow_table *t)
 {
     const sow_status *s = &t->status;
-    SOW_TRY(sow_words_print(out, "%s: %lld of %lld generations", sow_state_name(s->state), (long long)s->step,
+    SOW_TRY(sow_words_print(out, "%s: %lld of %lld steps", sow_state_name(s->state), (long long)s->step,
                             (long long)s->steps));
     if (s->verdict[0] != '\0')
         SOW_TRY(sow_words_print(out, ", %s", s->verdict));
@@ -211,7 +211,7 @@ static sow_code add_status(sow_words *out, const sow_table *t)
     if (s->reason[0] != '\0')
         SOW_TRY(sow_words_print(out, ": %s", s->reason));
     if (isfinite(t->tokens_per_s))
-        SOW_TRY(sow_words_print(out, "; %.0f tokens/s in the last generation", t->tokens_per_s));
+        SOW_TRY(sow_words_print(out, "; %.0f tokens/s in the last step", t->tokens_per_s));
     return sow_words_print(out, "\n");
 }
 

@@ -213,8 +213,14 @@ sow_code sow_run_answer(sow_run *run, const sow_unit *unit, const int64_t *rows,
     return SOW_OK;
 }
 
+static bool is_of_step(const sow_run *run, const sow_unit *unit)
+{
+    return run->sgd != NULL ? unit->job < 0 : unit->job == run->train_job || unit->job == run->retention_job;
+}
+
 sow_code sow_run_unit(sow_run *run, const sow_unit *unit, sow_result *out, bool *is_stale)
 {
+    sow_run_measure(run, !is_of_step(run, unit));
     SOW_TRY(sow_kernels_check_rounding());
     return run->method->unit(run, unit, out, is_stale);
 }
@@ -230,7 +236,7 @@ static sow_code answer_unit(sow_run *run, const sow_unit *unit, sow_result *out,
     if (!has)
         return SOW_OK;
     double kl_beta = unit->group < 0 ? 0 : run->options->es.kl_beta;
-    if (unit->job != run->train_job && unit->job != run->retention_job) {
+    if (!is_of_step(run, unit)) {
         SOW_TRY(sow_run_rows(run, unit, &rows));
         return sow_run_answer(run, unit, rows, kl_beta, out);
     }
@@ -258,13 +264,28 @@ sow_code sow_run_step(sow_run *run, int64_t generation, sow_step *out, bool *has
     return SOW_OK;
 }
 
-void sow_run_report(sow_run *run, int64_t generation, report_message *out)
+static double count_flops(const sow_run *run)
 {
     double flops = sow_engine_counted(sow_evaluator_engine(run->evaluator)).flops;
-    if (run->sgd != NULL)
-        flops += sow_gradient_flops(run->sgd->gradient);
-    *out = (report_message){.generation = generation, .flops = flops - run->flops_told};
-    run->flops_told = flops;
+    return run->sgd != NULL ? flops + sow_gradient_flops(run->sgd->gradient) : flops;
+}
+
+void sow_run_measure(sow_run *run, bool is_measuring)
+{
+    if (run->is_measuring == is_measuring)
+        return;
+    run->is_measuring = is_measuring;
+    sow_phase_charge(is_measuring ? SOW_PHASE_MEASURE : SOW_N_PHASES);
+    if (is_measuring)
+        run->flops_then = count_flops(run);
+    else
+        run->flops_apart += count_flops(run) - run->flops_then;
+}
+
+void sow_run_report(sow_run *run, int64_t generation, report_message *out)
+{
+    sow_run_measure(run, false);
+    *out = (report_message){.generation = generation, .flops = count_flops(run) - run->flops_apart};
     for (int i = 0; i < SOW_N_PHASES; i++)
         out->phase_s[i] = sow_phase_seconds((sow_phase)i);
     sow_phase_clear_times();

@@ -5,6 +5,7 @@
 
 #include "sower/alloc.h"
 #include "sower/file.h"
+#include "sower/lock.h"
 #include "sower/words.h"
 
 #include <dirent.h>
@@ -18,10 +19,11 @@ static const char *const line_names[SOW_N_LINES] = {
     SOW_FOLDER_LINES(LINES)
 #undef LINES
 };
-static const char *const state_names[] = {"running", "done", "resubmit", "failed"};
+static const char *const state_names[] = {"running", "done", "resubmit", "failed", "died"};
 
 struct sow_folder {
     char *path;                       /* owned */
+    sow_lock *lock;                   /* owned; NULL: not held */
     sow_appender *lines[SOW_N_LINES]; /* owned; NULL: not opened yet */
     int64_t kept_bytes[SOW_N_LINES];
 };
@@ -76,8 +78,16 @@ void sow_folder_close(sow_folder **folder)
         return;
     for (int i = 0; i < SOW_N_LINES; i++)
         sow_appender_close(&f->lines[i]);
+    sow_lock_release(&f->lock);
     SOW_FREE(&f->path);
     SOW_FREE(folder);
+}
+
+sow_code sow_folder_lock(sow_folder *f)
+{
+    char path[SOW_TEXT];
+    SOW_TRY(sow_folder_file(f, "lock", path));
+    return sow_lock_take(path, &f->lock);
 }
 
 sow_code sow_folder_file(const sow_folder *f, const char *name, char out[SOW_TEXT])
@@ -123,23 +133,25 @@ static void copy_text(const sow_json *json, const char *key, char *out, size_t c
 
 sow_code sow_folder_read_status(const char *path, sow_status *out)
 {
-    char file[SOW_TEXT], state[16];
+    char file[SOW_TEXT], lock[SOW_TEXT], state[16];
     sow_json *json = NULL;
     sow_code rc = SOW_OK;
     int i = 0;
     SOW_TRY(sow_file_join(path, "status.json", file, sizeof file));
+    SOW_TRY(sow_file_join(path, "lock", lock, sizeof lock));
+    const sow_lock_state held = sow_lock_look(lock); /* first: a run that ends now has written so */
     SOW_TRY(sow_json_load(file, &json));
     sow_status s = {.step = -1, .num_tokens = -1};
     copy_text(json, "state", state, sizeof state);
-    while (i < 4 && strcmp(state_names[i], state) != 0)
+    while (i < SOW_STATE_DIED && strcmp(state_names[i], state) != 0)
         i++;
-    if (i == 4 || !sow_json_to_int(sow_json_get(json, "step"), &s.step) ||
+    if (i == SOW_STATE_DIED || !sow_json_to_int(sow_json_get(json, "step"), &s.step) ||
         !sow_json_to_int(sow_json_get(json, "steps"), &s.steps)) {
         rc = SOW_FAIL(SOW_EFORMAT, "%s: state: '%s', expected running, done, resubmit or failed with step and steps",
                       file, state);
         goto done;
     }
-    s.state = (sow_state)i;
+    s.state = i == SOW_STATE_RUNNING && held == SOW_LOCK_FREE ? SOW_STATE_DIED : (sow_state)i;
     if (!sow_json_to_int(sow_json_get(json, "num_tokens"), &s.num_tokens))
         s.num_tokens = -1;
     copy_text(json, "reason", s.reason, sizeof s.reason);

@@ -327,6 +327,5 @@ void sow_grpo_tell(const sow_root *root, char *out, size_t cap)
 {
     const sow_sgd_root *s = root->sgd;
     (void)snprintf(out, cap, "  reward %.4f +- %.4f  loss %.4g  grad_norm %.4g  norm %.4g  %.2f s", s->grpo->reward,
-                   s->grpo->reward_std, s->loss, s->norm, sqrt(root->now.delta2),
-                   sow_clock_now_s() - root->now.began_s);
+                   s->grpo->reward_std, s->loss, s->norm, sqrt(root->now.delta2), root->now.step_s);
 }

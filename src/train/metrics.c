@@ -211,7 +211,7 @@ static void put_evaluations(sow_root *root, sow_line *line)
 }
 
 /* {"decode": {"min": s, "avg": s, "max": s}, ...} over the ranks whose report of this generation has come. */
-void sow_root_put_phases(sow_root *root, sow_line *line, int64_t step, double *flops)
+void sow_root_put_phases(sow_root *root, sow_line *line, int64_t step)
 {
     int n_ranks = sow_world_size(root->run->world);
     sow_line_begin_object(line, "phases");
@@ -227,8 +227,6 @@ void sow_root_put_phases(sow_root *root, sow_line *line, int64_t step, double *f
             max = s > max ? s : max;
             sum += s;
             n++;
-            if (phase == SOW_PHASE_PERTURB)
-                *flops += report->flops;
         }
         if (n == 0)
             continue;
@@ -239,6 +237,16 @@ void sow_root_put_phases(sow_root *root, sow_line *line, int64_t step, double *f
         sow_line_end_object(line);
     }
     sow_line_end_object(line);
+}
+
+double sow_root_take_flops(sow_root *root)
+{
+    double flops = 0;
+    for (int rank = 0; rank < sow_world_size(root->run->world); rank++) {
+        flops += root->reports[rank].flops - root->flops_put[rank];
+        root->flops_put[rank] = root->reports[rank].flops;
+    }
+    return flops;
 }
 
 /* Fitness where it is not the reward, and what it is made of. */
@@ -262,11 +270,9 @@ static void put_fitness(const sow_root *root, sow_line *line)
 
 void sow_root_put_traffic(const sow_root *root, sow_line *line)
 {
-    sow_traffic now = sow_world_traffic(root->run->world), then = root->now.traffic;
     sow_line_int(line, "ranks", sow_world_n_alive(root->run->world));
-    sow_line_int(line, "messages",
-                 now.messages_sent + now.messages_received - then.messages_sent - then.messages_received);
-    sow_line_int(line, "bytes", now.bytes_sent + now.bytes_received - then.bytes_sent - then.bytes_received);
+    sow_line_int(line, "messages", root->now.messages);
+    sow_line_int(line, "bytes", root->now.bytes);
 }
 
 sow_code sow_es_put(sow_root *root, sow_line *line, int64_t step)
@@ -276,7 +282,7 @@ sow_code sow_es_put(sow_root *root, sow_line *line, int64_t step)
     const sow_task_kind *kind = sow_task_kind_of(sow_evaluator_task(run->evaluator, run->train_job));
     const sow_tally *t = &root->now.tally;
     sow_summary s = sow_stats_summary(root->rewards, o->es.population);
-    double flops = 0;
+    const double flops = sow_root_take_flops(root);
     int64_t tokens = sow_es_tokens(root);
     sow_line_real(line, "reward", s.mean);
     sow_line_real(line, "reward_std", s.std);
@@ -290,10 +296,11 @@ sow_code sow_es_put(sow_root *root, sow_line *line, int64_t step)
         sow_line_real(line, kind->parts[i], (double)t->parts[i] / SOW_PART_SCALE / (double)t->rows);
     sow_line_real(line, "completion_length", (double)t->new_tokens / (double)t->rows);
     sow_line_int(line, "tokens", tokens);
-    sow_root_put_phases(root, line, step, &flops);
+    sow_root_put_phases(root, line, step);
     sow_line_real(line, "eval_s", root->now.eval_s);
     sow_line_real(line, "update_s", root->now.update_s);
     sow_line_real(line, "tokens_per_s", (double)tokens / root->now.eval_s);
+    sow_line_real(line, "flops", flops);
     sow_line_real(line, "flops_per_s", flops / root->now.eval_s);
     sow_line_int(line, "units", root->now.n_units);
     sow_root_put_traffic(root, line);
@@ -374,7 +381,7 @@ void sow_es_tell(const sow_root *root, char *out, size_t cap)
 {
     sow_summary s = sow_stats_summary(root->rewards, root->run->options->es.population);
     (void)snprintf(out, cap, "  reward %.4f +- %.4f  norm %.4g  %.2f s", s.mean, s.std, sqrt(root->now.delta2),
-                   sow_clock_now_s() - root->now.began_s);
+                   root->now.step_s);
 }
 
 static void log_step(const sow_root *root, int64_t step, bool has_generation)

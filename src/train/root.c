@@ -82,6 +82,26 @@ void sow_root_count(sow_root *root, int64_t step, int64_t tokens)
     s->step = step;
 }
 
+static sow_code make_step(sow_root *root, int64_t step)
+{
+    const double start = sow_clock_now_s();
+    const sow_traffic then = sow_world_traffic(root->run->world);
+    SOW_TRY(root->run->method->step(root, step));
+    const sow_traffic now = sow_world_traffic(root->run->world);
+    root->now.messages = now.messages_sent + now.messages_received - then.messages_sent - then.messages_received;
+    root->now.bytes = now.bytes_sent + now.bytes_received - then.bytes_sent - then.bytes_received;
+    root->now.step_s = sow_clock_now_s() - start;
+    return SOW_OK;
+}
+
+static sow_code measure(sow_root *root, int64_t step, bool has_step)
+{
+    sow_run_measure(root->run, true);
+    sow_code rc = sow_root_measure(root, step, has_step);
+    sow_run_measure(root->run, false);
+    return rc;
+}
+
 sow_code sow_root_lead(sow_root *root, const sow_ledger *ledger, int64_t loaded, int64_t measured)
 {
     const sow_options *o = root->run->options;
@@ -93,14 +113,12 @@ sow_code sow_root_lead(sow_root *root, const sow_ledger *ledger, int64_t loaded,
         SOW_TRY(root->run->method->redo(root, ledger, g));
     sow_root_count(root, done, -1);
     if (measured < done || done == 0)
-        SOW_TRY(sow_root_measure(root, done, false));
+        SOW_TRY(measure(root, done, false));
     for (int64_t g = done + 1; g <= o->run.steps; g++) {
         double start = sow_clock_now_s();
-        root->now.began_s = start;
-        root->now.traffic = sow_world_traffic(root->run->world);
-        SOW_TRY(root->run->method->step(root, g));
+        SOW_TRY(make_step(root, g));
         SOW_TRY(write_status(root, SOW_STATE_RUNNING, "")); /* a stop while it is measured loses no count of tokens */
-        SOW_TRY(sow_root_measure(root, g, true));
+        SOW_TRY(measure(root, g, true));
         if (g < o->run.steps && o->run.checkpoint_every > 0 && g % o->run.checkpoint_every == 0)
             SOW_TRY(write_checkpoint(root, g));
         longest_s = fmax(longest_s, sow_clock_now_s() - start);

@@ -32,6 +32,7 @@ typedef struct sow_root {
     sow_status status;
     node_word *nodes;        /* owned, [n_nodes] */
     report_message *reports; /* owned, [size]; by rank, the latest */
+    double *flops_put;       /* owned, [size]; those of a rank that lines of metrics have counted */
     sow_unit *units;         /* owned */
     int64_t units_capacity;
     double started_s, ticked_s, limit_s;
@@ -50,8 +51,8 @@ typedef struct sow_root {
     struct {
         double eval_s, update_s;
         sow_tally tally, retention, center; /* of the task, of retention, of the unperturbed model */
-        sow_traffic traffic;
-        double began_s, delta2;
+        double step_s, delta2;
+        int64_t messages, bytes; /* through root */
         int64_t n_units;
     } now;
     int64_t job_prompt_tokens[SOW_MAX_JOBS]; /* of all rows of a job; 0: not counted yet */
@@ -100,8 +101,10 @@ void sow_es_tell(const sow_root *root, char *out, size_t cap);
 SOW_NODISCARD sow_code sow_sgd_save(sow_run *run, const sow_folder *folder, int64_t step);
 SOW_NODISCARD sow_code sow_sgd_load(sow_run *run, const sow_folder *folder, const sow_ledger *ledger, int64_t step);
 
-/* metrics.c.  The phases of all ranks that have reported of `step`, as an object; adds their operations to *flops. */
-void sow_root_put_phases(sow_root *root, sow_line *line, int64_t step, double *flops);
+/* metrics.c.  The phases of all ranks that have reported of `step`, as an object. */
+void sow_root_put_phases(sow_root *root, sow_line *line, int64_t step);
+/* Operations that ranks have reported since the line before: those of a late report count in a later line. */
+double sow_root_take_flops(sow_root *root);
 /* Ranks alive, and the messages and bytes of the step so far. */
 void sow_root_put_traffic(const sow_root *root, sow_line *line);
 

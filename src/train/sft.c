@@ -221,7 +221,7 @@ static void tell(const sow_root *root, char *out, size_t cap)
 {
     const sow_sgd_root *s = root->sgd;
     (void)snprintf(out, cap, "  loss %.4f  grad_norm %.4g  norm %.4g  %.2f s", s->loss, s->norm, sqrt(root->now.delta2),
-                   sow_clock_now_s() - root->now.began_s);
+                   root->now.step_s);
 }
 
 /* ---- the row of methods.def ---- */

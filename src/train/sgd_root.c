@@ -262,11 +262,11 @@ sow_code sow_sgd_record(sow_root *root, const sow_ledger *ledger, int64_t step, 
 void sow_sgd_put(sow_root *root, sow_line *line, int64_t step)
 {
     const sow_sgd_root *s = root->sgd;
-    double flops = 0, elapsed = sow_clock_now_s() - root->now.began_s;
+    const double flops = sow_root_take_flops(root), elapsed = root->now.step_s;
     sow_line_real(line, "loss", s->loss);
     sow_line_real(line, "grad_norm", s->norm);
     sow_line_real(line, "learning_rate", s->rate);
-    sow_root_put_phases(root, line, step, &flops);
+    sow_root_put_phases(root, line, step);
     sow_line_int(line, "tokens", s->tokens);
     sow_line_real(line, "tokens_per_s", (double)s->tokens / elapsed);
     sow_line_real(line, "flops", flops);

@@ -75,6 +75,8 @@ static sow_code read_run(start *s, sow_run *run)
     char path[SOW_TEXT];
     sow_status status = {0};
     SOW_TRY(sow_folder_open(s->args->folder, &s->folder));
+    if (s->check == NULL)
+        SOW_TRY(sow_folder_lock(s->folder));
     SOW_TRY(sow_folder_file(s->folder, "ledger.jsonl", path));
     SOW_TRY(sow_ledger_read(path, &s->ledger));
     if (s->ledger->header == NULL) {
@@ -271,8 +273,10 @@ static sow_code open_folder(start *s, sow_run *run)
     char path[SOW_TEXT];
     char *yaml = NULL;
     sow_code rc = SOW_OK;
-    if (s->folder == NULL)
+    if (s->folder == NULL) {
         SOW_TRY(sow_folder_create(s->args->folder, &s->folder));
+        SOW_TRY(sow_folder_lock(s->folder));
+    }
     SOW_TRY(sow_folder_file(s->folder, "config.yaml", path));
     SOW_TRY(sow_conf_write(run->options, &yaml));
     rc = sow_file_write(path, yaml, strlen(yaml));
@@ -340,6 +344,7 @@ static sow_code make_root(start *s, sow_run *run, sow_root *root)
     SOW_TRY(sow_tau_parse(run->options->measure.tau, &root->tau));
     SOW_TRY(SOW_ALLOC(&root->nodes, sow_world_n_nodes(run->world)));
     SOW_TRY(SOW_ALLOC(&root->reports, sow_world_size(run->world)));
+    SOW_TRY(SOW_ALLOC(&root->flops_put, sow_world_size(run->world)));
     SOW_TRY(SOW_ALLOC(&root->tallies, 2 * run->options->es.population));
     SOW_TRY(SOW_ALLOC(&root->rewards, run->options->es.population));
     if (run->sgd != NULL)
@@ -353,6 +358,7 @@ static void root_fini(sow_root *root)
     sow_sgd_root_destroy(root);
     SOW_FREE(&root->nodes);
     SOW_FREE(&root->reports);
+    SOW_FREE(&root->flops_put);
     SOW_FREE(&root->tallies);
     SOW_FREE(&root->rewards);
     SOW_FREE(&root->units);
@@ -393,7 +399,6 @@ static sow_code lead_again(start *s, sow_run *run)
     check->from = s->loaded;
     sow_root_install_tick(&root);
     for (int64_t i = 1; rc == SOW_OK && i <= check->n && s->loaded + i <= s->ledger->n; i++) {
-        root.now.traffic = sow_world_traffic(run->world);
         rc = run->method->redo(&root, s->ledger, s->loaded + i);
         check->n_redone += rc == SOW_OK;
     }

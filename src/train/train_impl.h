@@ -67,7 +67,8 @@ typedef struct digest_message {
 
 typedef struct report_message {
     int64_t generation;
-    double phase_s[SOW_N_PHASES], flops;
+    double phase_s[SOW_N_PHASES]; /* since the report before */
+    double flops;                 /* of all steps so far */
 } report_message;
 
 typedef struct scrub_message {
@@ -171,7 +172,9 @@ typedef struct sow_run {
     int64_t n_retention_tasks;
     double *fitness;     /* owned, [population], of the step at work */
     float *coefficients; /* owned, [population] */
-    double flops_told;   /* of the engine, told in reports so far */
+    double flops_apart;  /* operations of evaluations so far */
+    double flops_then;   /* all operations when this rank began to evaluate */
+    bool is_measuring;
 } sow_run;
 
 /* inputs.c.  Without a world every call is local and this process is root.
@@ -232,6 +235,8 @@ SOW_NODISCARD sow_code sow_run_unit(sow_run *run, const sow_unit *unit, sow_resu
 /* The step of a generation from run->fitness; *has_spread false: theta stays. */
 SOW_NODISCARD sow_code sow_run_step(sow_run *run, int64_t generation, sow_step *out, bool *has_spread);
 /* What root is told of a rank's time since the last report. */
+/* Whether this rank evaluates or measures from now on: then time is of phase `measure`, and operations of no step. */
+void sow_run_measure(sow_run *run, bool is_measuring);
 void sow_run_report(sow_run *run, int64_t generation, report_message *out);
 
 /* For a node's leader after its sow_theta_update: completes the step, checks one granule, makes the digest.  *is_late:

@@ -28,6 +28,23 @@ cmp -s whole/ledger.jsonl parts/ledger.jsonl || fail "the resumed run has anothe
 status 0 sower_mpi 2 run plain.yaml --out plain --set run.eval_rows=0 --set measure.drift_every=0
 cmp -s whole/ledger.jsonl plain/ledger.jsonl || fail "measuring changes the ledger"
 
+# Evaluations and measures are no part of a step's operations and phases: one rank, whose report is never late.
+for method in es grpo; do
+    settings=(--set "method=$method" --set run.steps=3 --set run.checkpoint_every=0 --set grpo.prompts_per_step=4 --set grpo.group_size=4 --set grpo.minibatch=2)
+    status 0 sower run measured.yaml --out $method-measured "${settings[@]}" --set measure.kl_rows=6 --set measure.kl_every=1 --set measure.drift_every=1
+    status 0 sower run plain.yaml --out $method-plain "${settings[@]}" --set run.eval_rows=0 --set measure.drift_every=0
+done
+python "steps without their evaluations" <<'EOF'
+import json
+for method in ("es", "grpo"):
+    measured, plain = [[json.loads(line) for line in open(f"{method}-{which}/metrics.jsonl")] for which in ("measured", "plain")]
+    for a, b in list(zip(measured, plain))[1:]:
+        if a["flops"] <= 0 or a["flops"] != b["flops"]:
+            print(method, "step", a["step"], "has", a["flops"], "operations with evaluations and", b["flops"], "without")
+    if not all(line["phases"]["measure"]["min"] > 0 for line in measured[1:]):
+        print(method, "evaluations take no time:", [line["phases"]["measure"] for line in measured[1:]])
+EOF
+
 awk -F'"' '{printf "{\"context\": \"%s\", \"continuation\": \"%s\\n\"}\n", $4, $8}' rows.jsonl >pairs.jsonl
 status 0 sower score "$sprout" --input pairs.jsonl
 python "measures" <<'EOF'

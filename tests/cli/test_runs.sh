@@ -61,14 +61,33 @@ if (d["state"], d["step"], d["steps"], d["task"], d["probes"]) != ("done", 3, 3,
     print(d)
 EOF
 status 0 sower status run --table
-grep -q '^done: 3 of 3 generations, VALID' out || fail "status --table: $(head -n 1 out)"
+grep -q "^done: 3 of 3 steps, VALID" out || fail "status --table: $(head -n 1 out)"
 cp -r run copy
 sed -i 's/"done"/"resubmit"/' copy/status.json
 status 75 sower status copy
 sed -i 's/"resubmit"/"failed"/' copy/status.json
 status 1 sower status copy
 sed -i 's/"failed"/"running"/' copy/status.json
+status 75 sower status copy # its process is not there any more
+grep -q '"state": "died"' out || fail "status of a run that died: $(cat out)"
+echo "elsewhere 1" >copy/lock # cannot be known
 status 0 sower status copy
+
+# A run at work is nobody else's; one whose root was killed goes on.
+sower_mpi 1 run small.yaml --out live --set run.steps=100000 --set run.eval_every=0 >/dev/null 2>&1 &
+for _ in $(seq 300); do
+    [ ! -s live/metrics.jsonl ] || break
+    sleep 0.1
+done
+status 0 sower status live
+grep -q '"state": "running"' out || fail "status of a run at work: $(cat out)"
+refused 2 "live/lock: is held by a run at work" sower_mpi 1 run small.yaml --out live --set run.steps=100000 --set run.eval_every=0 --resume
+kill -KILL "$(cut -d' ' -f2 live/lock)"
+wait
+status 75 sower status live
+steps=$(($(wc -l <live/ledger.jsonl) - 1))
+status 0 sower_mpi 1 run small.yaml --out live --set run.steps=$((steps + 1)) --set run.eval_every=0 --resume
+status 0 sower status live
 
 # export: from a checkpoint, and from the base alone.
 rm -rf bare && cp -r run bare && rm -r bare/checkpoints bare/final

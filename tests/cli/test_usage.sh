@@ -50,6 +50,7 @@ refused 1 "cannot" sower init -o /proc/sower/model
 refused 2 "expected -o" sower init
 refused 2 "did you mean shape.hidden_size" sower init -o model --set shape.hidden_sise=3
 refused 2 "expected 1 rank" env OMPI_COMM_WORLD_SIZE=2 OMPI_COMM_WORLD_RANK=0 "$SOWER_BIN" info
+refused 2 "expected 1 rank" env SLURM_STEP_NUM_TASKS=2 SLURM_PROCID=0 "$SOWER_BIN" info # srun
 mkdir model && touch model/file
 refused 1 "not empty" sower init -o model
 echo '{"id": 1, "prompt": "x"' >broken.jsonl

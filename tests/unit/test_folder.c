@@ -87,6 +87,33 @@ static void test_lines_when_metrics_are_behind_then_the_others_are_cut_to_them(v
     check_text("items.jsonl", "{\"step\": 0}\n");
 }
 
+static void test_lock_when_a_run_has_the_folder_then_no_second_one_gets_it(void **state)
+{
+    (void)state;
+    sow_status status = {.state = SOW_STATE_RUNNING, .step = 1, .steps = 2};
+    sow_folder *first = open_folder(), *second = NULL;
+    CHECK_OK(sow_folder_write_status(first, &status));
+    CHECK_OK(sow_folder_read_status(folder_path, &status));
+    assert_int_equal(status.state, SOW_STATE_RUNNING); /* there is no lock to ask */
+    CHECK_OK(sow_folder_lock(first));
+    CHECK_OK(sow_folder_open(folder_path, &second));
+    assert_int_equal(sow_folder_lock(second), SOW_ECONF);
+    assert_non_null(strstr(sow_error_text(), "is held by a run at work"));
+    CHECK_OK(sow_folder_read_status(folder_path, &status)); /* closes the file again, which must not end the lock */
+    assert_int_equal(status.state, SOW_STATE_RUNNING);
+    assert_int_equal(sow_folder_lock(second), SOW_ECONF);
+    sow_folder_close(&first);
+    CHECK_OK(sow_folder_read_status(folder_path, &status));
+    assert_int_equal(status.state, SOW_STATE_DIED);
+    CHECK_OK(sow_folder_lock(second));
+    CHECK_OK(sow_folder_read_status(folder_path, &status));
+    assert_int_equal(status.state, SOW_STATE_RUNNING);
+    sow_folder_close(&second);
+    write_text("lock", "another-machine 7\n");
+    CHECK_OK(sow_folder_read_status(folder_path, &status));
+    assert_int_equal(status.state, SOW_STATE_RUNNING); /* perhaps it is at work over there */
+}
+
 static const char *kl_lines; /* NULL: no such file */
 
 static void judge(const sow_options *options, const char *metrics, const char *verdict, const char *reason)
@@ -148,6 +175,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lines_when_a_run_goes_on_then_no_step_stands_twice),
         cmocka_unit_test(test_lines_when_metrics_are_behind_then_the_others_are_cut_to_them),
+        cmocka_unit_test(test_lock_when_a_run_has_the_folder_then_no_second_one_gets_it),
         cmocka_unit_test(test_judge_when_a_planned_measure_is_missing_then_invalid_with_its_step),
     };
     return cmocka_run_group_tests_name("folder", tests, NULL, check_live_zero);

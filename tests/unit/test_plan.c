@@ -108,7 +108,8 @@ static void test_totals_are_the_sums_of_their_parts(void **state)
 {
     (void)state;
     const sow_plan p = plan_of(NULL, 16);
-    assert_int_equal(p.shared_bytes, p.theta_bytes + p.moments_bytes + p.gradient_bytes + p.totals_bytes + p.code_bytes);
+    assert_int_equal(p.shared_bytes,
+                     p.theta_bytes + p.moments_bytes + p.gradient_bytes + p.totals_bytes + p.code_bytes);
     assert_int_equal(p.rank_bytes, p.replica_bytes + p.reference_bytes + p.engine_bytes + p.sums_bytes +
                                        p.backward_bytes + p.samples_bytes + p.program_bytes);
     assert_int_equal(p.node_bytes, p.shared_bytes + 4 * p.rank_bytes + p.root_bytes + p.measure_bytes);
