@@ -6,7 +6,8 @@
 #   bash jobs/sprout.sh            into runs/sprout/model; minutes on two cores
 #   bash jobs/sprout.sh --check    the same, and it must be the committed file, byte for byte
 #
-# The file is the same on any number of ranks.  RANKS=N sets it (all cores); SOWER a program that is built already.
+# The file is the same on any number of ranks.  RANKS=N sets it (all cores); SOWER a program that is built already; OUT the folder, one
+# for each number of ranks to compare them: for n in 1 2; do RANKS=$n OUT=runs/sprout-$n bash jobs/sprout.sh --check; done
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=tools/packages.sh
@@ -37,6 +38,7 @@ sys.exit(not (prior >= 0.98 and 0.14 <= target <= 0.20))
 PYTHON
 }
 
+rm -rf "$out/model" # of an earlier call: what lies there in the end is of this one
 for seed in 1 2 3 4 5 6 7 8 9; do
     run=$out/seed$seed
     if [ ! -e "$run/final" ]; then
@@ -49,14 +51,13 @@ for seed in 1 2 3 4 5 6 7 8 9; do
     fi
     if is_taken "$run"; then
         echo "seed $seed is taken" >&2
-        rm -rf "$out/model"
         "$SOWER" export "$run" --dtype fp16 -o "$out/model" --set "model.path=$out/init$seed"
         break
     fi
     echo "seed $seed is not: the rule is prior >= 98 %, Countdown 14 to 20 %" >&2
 done
-[ -e "$out/model" ]
+[ -e "$out/model" ] || { echo "none of the seeds is taken" >&2 && exit 1; }
 if [ "${1:-}" = --check ]; then
-    for file in config.json model.safetensors tokenizer.json; do cmp "$out/model/$file" "models/sprout/$file"; done
+    for file in config.json generation_config.json model.safetensors tokenizer.json tokenizer_config.json; do cmp "$out/model/$file" "models/sprout/$file"; done
     echo "models/sprout is what this program makes" >&2
 fi

@@ -32,7 +32,8 @@ typedef struct sow_ledger_facts {
     const char *backend;   /* "exact", or the library and core type */
     int64_t batch;         /* 0, or the batch under a backend that depends on it */
     int64_t max_new_tokens;
-    const char *chat; /* format, or "none" */
+    const char *chat;   /* format, or "none" */
+    int64_t row_tokens; /* as batch, of passes with gradients; 0: not written */
 } sow_ledger_facts;
 
 /* The header's text for a run; free with SOW_FREE. */

@@ -34,8 +34,8 @@ SOW_NODISCARD sow_code sow_train_run(const sow_train_args *args);
 
 /* Checks a run of a method with gradients, whose ledger cannot rebuild the weights.  The run is not touched. */
 typedef struct sow_train_check {
-    int64_t first;    /* steps from this one on are run again, from the checkpoint (or base) before it */
-    int64_t n;        /* so many of them after that checkpoint, at most to the ledger's end */
+    int64_t first;    /* of the steps that are run again, and with it those since the checkpoint (or base) before it */
+    int64_t last;     /* at most to the ledger's end; less than first: none */
     int64_t steps;    /* out, root: lines of the ledger */
     int64_t from;     /* out, root: the checkpoint they began at */
     int64_t n_redone; /* out, root */
@@ -44,7 +44,7 @@ typedef struct sow_train_check {
 
 /* Collective.  Chain and header of the ledger, every checkpoint's weights and moments and the final weights against its
  * digests, and steps run again: losses, digests of weights and moments, bit for bit.  SOW_EBITS naming the step that
- * differs. */
+ * differs, SOW_EARG if the ledger ends before `first`. */
 SOW_NODISCARD sow_code sow_train_verify(const sow_train_args *args, sow_train_check *check);
 
 #endif

@@ -6,7 +6,7 @@
  *     members    K (generation, member) pairs evaluated again from scratch, fitnesses compared bit for bit
  *
  * The ledger of a run with gradients (grpo, sft) cannot rebuild weights: there every checkpoint's weights and moments
- * are compared with it, and K steps are run again from the checkpoint before them.
+ * are compared with it, and K steps are run again, with those since the checkpoint before them.
  *
  * The chain is a checksum: who changes a fitness can make chain and digests anew.  Only evaluating finds that out. */
 #include "app_impl.h"
@@ -29,8 +29,8 @@ static const char *members_text, *generations_text, *steps_text;
 static const sow_flag flags[] = {
     {"members", 'm', "K", "members to evaluate again, drawn by run.seed, or all (8)", &members_text, NULL},
     {"generations", 'g', "A-B", "generations whose members are drawn; all by default", &generations_text, NULL},
-    {"steps", 's', "K", "grpo, sft: steps to run again (2), from the checkpoint before --generations", &steps_text,
-     NULL},
+    {"steps", 's', "K", "grpo, sft: steps to run again (2) from A on, else A to B, after those since a checkpoint",
+     &steps_text, NULL},
     {0},
 };
 
@@ -76,8 +76,10 @@ static sow_code read_flags(verification *v)
 {
     v->members = DEFAULT_MEMBERS;
     SOW_TRY(read_range(v));
-    v->check.n = DEFAULT_STEPS;
-    SOW_TRY(sow_args_int("steps", steps_text, 0, INT32_MAX, &v->check.n));
+    int64_t steps = DEFAULT_STEPS;
+    SOW_TRY(sow_args_int("steps", steps_text, 0, INT32_MAX, &steps));
+    v->check.first = v->first;
+    v->check.last = steps_text != NULL || generations_text == NULL ? v->first + steps - 1 : v->last;
     if (members_text == NULL || strcmp(members_text, "all") != 0)
         return sow_args_int("members", members_text, 0, INT32_MAX, &v->members);
     v->members = INT64_MAX;
@@ -157,6 +159,10 @@ static sow_code verify(verification *v, const sow_conf *conf)
     SOW_TRY(sow_world_agree(world, rc));
     SOW_TRY(sow_replay_open(&(sow_replay_args){.world = world, .conf = conf, .folder = v->path}, &v->replay));
     int64_t n = sow_replay_n(v->replay), population = sow_replay_population(v->replay);
+    if (v->first > n && n > 0)
+        rc = SOW_FAIL(SOW_EARG, "--generations: %lld, expected 1 to %lld, those of the ledger", (long long)v->first,
+                      (long long)n);
+    SOW_TRY(sow_world_agree(world, rc));
     v->last = v->last < n ? v->last : n;
     sow_random_init(&v->random, sow_place_of(SOW_STREAM_TEST, sow_replay_seed(v->replay), 0, 0, 0));
     rc = SOW_ALLOC(&v->picked, population);
@@ -207,6 +213,7 @@ static sow_code report(const verification *v, sow_code verdict, const char *reas
     if (v->has_gradients) {
         sow_line_int(line, "steps", n);
         sow_line_int(line, "files", v->check.n_files);
+        sow_line_int(line, "redone_from", v->check.from + 1);
         sow_line_int(line, "redone", v->check.n_redone);
     } else {
         sow_line_int(line, "generations", v->replay == NULL ? 0 : sow_replay_generation(v->replay));
@@ -223,6 +230,16 @@ static sow_code report(const verification *v, sow_code verdict, const char *reas
     return rc;
 }
 
+/* What is asked for must be of the run's kind. */
+static sow_code check_flags(const verification *v)
+{
+    if (v->has_gradients && members_text != NULL)
+        return SOW_FAIL(SOW_EARG, "--members: this run has gradients and no members, expected --steps");
+    if (!v->has_gradients && steps_text != NULL)
+        return SOW_FAIL(SOW_EARG, "--steps: this run is of ES and is rebuilt whole, expected --members");
+    return SOW_OK;
+}
+
 static sow_code run(sow_app *app)
 {
     verification v = {.app = app, .path = app->words[0]};
@@ -236,10 +253,11 @@ static sow_code run(sow_app *app)
     is_read = true;
     v.has_gradients = is_root(&v) && strcmp(sow_conf_options(conf)->method, "es") != 0;
     SOW_TRY_OR(rc, sow_world_bcast(app->world, &v.has_gradients, sizeof v.has_gradients));
-    v.check.first = v.first;
-    rc = v.has_gradients
-             ? sow_train_verify(&(sow_train_args){.world = app->world, .conf = conf, .folder = v.path}, &v.check)
-             : verify(&v, conf);
+    rc = check_flags(&v);
+    if (rc == SOW_OK)
+        rc = v.has_gradients
+                 ? sow_train_verify(&(sow_train_args){.world = app->world, .conf = conf, .folder = v.path}, &v.check)
+                 : verify(&v, conf);
     (void)snprintf(reason, sizeof reason, "%s", sow_error_text());
 done:
     if (is_read && is_root(&v)) {

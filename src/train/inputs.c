@@ -206,6 +206,7 @@ sow_code sow_run_header(const sow_run *run, sow_hash *base_digest, char **out)
                               .rows = rows,
                               .backend = is_exact ? "exact" : sow_la_blas_name(&remedy),
                               .batch = is_exact ? 0 : run->options->generate.batch,
+                              .row_tokens = is_exact || run->sgd == NULL ? 0 : run->options->train.row_tokens,
                               .max_new_tokens = sow_evaluator_max_new(run->evaluator, run->train_job),
                               .chat = run->chat == NULL ? "none" : run->chat};
     return sow_ledger_header(run->options, &facts, out);

@@ -75,6 +75,8 @@ sow_code sow_ledger_header(const sow_options *options, const sow_ledger_facts *f
     sow_line_string(line, "chat", facts->chat);
     sow_line_string(line, "backend", facts->backend);
     sow_line_int(line, "batch", facts->batch);
+    if (facts->row_tokens > 0)
+        sow_line_int(line, "row_tokens", facts->row_tokens);
     const form *f = find_form(options->method);
     sow_line_int(line, f == NULL || f->n_values == 0 ? "population" : "n_values", sow_ledger_n_values(options));
     if (f != NULL && f->values != NULL)

@@ -136,6 +136,9 @@ static sow_code check_files(start *s, sow_run *run)
         return SOW_FAIL(SOW_EBITS, "step %lld: is missing, the ledger ends before it; status.json says %lld",
                         (long long)n + 1, (long long)status.step);
     s->check->steps = n;
+    if (s->check->first > n && s->check->last >= s->check->first)
+        return SOW_FAIL(SOW_EARG, "--generations: %lld, expected 1 to %lld, the steps of the ledger",
+                        (long long)s->check->first, (long long)n);
     SOW_TRY(check_final(s, run));
     for (;;) {
         SOW_TRY(sow_folder_find_checkpoint(s->folder, step - 1, path, &step));
@@ -389,7 +392,7 @@ static sow_code lead(start *s, sow_run *run)
     return rc == SOW_OK ? SOW_OK : SOW_FAIL(rc, "%s", why);
 }
 
-/* Root: steps after the checkpoint, compared with the ledger. */
+/* Root: the steps asked for and those before them since the checkpoint, compared with the ledger. */
 static sow_code lead_again(start *s, sow_run *run)
 {
     sow_root root = {0};
@@ -398,8 +401,9 @@ static sow_code lead_again(start *s, sow_run *run)
     sow_code rc = make_root(s, run, &root);
     check->from = s->loaded;
     sow_root_install_tick(&root);
-    for (int64_t i = 1; rc == SOW_OK && i <= check->n && s->loaded + i <= s->ledger->n; i++) {
-        rc = run->method->redo(&root, s->ledger, s->loaded + i);
+    const int64_t last = check->last < s->ledger->n ? check->last : s->ledger->n;
+    for (int64_t step = s->loaded + 1; rc == SOW_OK && check->first <= last && step <= last; step++) {
+        rc = run->method->redo(&root, s->ledger, step);
         check->n_redone += rc == SOW_OK;
     }
     (void)snprintf(why, sizeof why, "%s", sow_error_text());

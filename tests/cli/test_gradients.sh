@@ -45,7 +45,7 @@ for method in grpo sft; do
     status 0 sower status $method --table
     grep -q '^done: 4 of 4' out || fail "$method: status: $(head -n 1 out)"
     status 0 sower verify $method
-    [ "$(cat out)" = '{"ok": true, "steps": 4, "files": 3, "redone": 2, "first_wrong": null, "reason": ""}' ] || fail "$method: verify: $(cat out)"
+    [ "$(cat out)" = '{"ok": true, "steps": 4, "files": 3, "redone_from": 1, "redone": 2, "first_wrong": null, "reason": ""}' ] || fail "$method: verify: $(cat out)"
     status 0 sower_mpi 3 verify $method --steps 5 --generations 3
     grep -q '"ok": true, .*"redone": 2' out || fail "$method: verify from the checkpoint: $(cat out)"
     status 0 sower export $method --step 2 -o $method-2
@@ -61,10 +61,24 @@ for method in grpo sft; do
     status 0 sower verify bad --steps 0
     status 1 sower verify bad --steps 1
     grep -q '"first_wrong": 1, ' out || fail "$method: a forged value: $(cat out)"
+    # Also off a checkpoint, and the last of all.
+    bad && "$SOWER_FORGE" bad/ledger.jsonl fitness 4 0
+    status 0 sower verify bad --steps 2
+    for asked in "--steps 1 --generations 4" "--generations 4" "--generations 3-4" "--steps 2 --generations 3"; do
+        # shellcheck disable=SC2086 # options
+        status 1 sower verify bad $asked
+        grep -q '"redone_from": 3, "redone": 1, "first_wrong": 4, ' out || fail "$method: a forged value, $asked: $(cat out)"
+    done
+    refused 2 "expected --steps" sower verify $method --members 2
+    refused 2 "--generations: 5, expected 1 to 4" sower verify $method --generations 5
     # More steps of a run that is done; other settings are refused.
     status 0 sower_mpi 3 run $method.yaml --out $method --set run.steps=5 --resume
     refused 2 "adamw.beta1" sower run $method.yaml --out $method --set adamw.beta1=0.8 --resume
 done
+# OpenBLAS' sums depend on how much goes through at once: that stands in the header, and a run goes on with no other.
+status 0 sower run sft.yaml --out blas --set la.backend=openblas --set run.steps=1
+refused 2 "row_tokens: 64 is not what the run began with" sower run sft.yaml --out blas --set la.backend=openblas --set train.row_tokens=64 --resume
+status 0 sower run sft.yaml --out blas --set la.backend=openblas --set run.steps=2 --resume
 # num_tokens adds up every step's prompts and completions, whether the run was stopped or not.
 adds_up() { # RUN
     python "num_tokens of $1" "$1" <<'EOF'

@@ -111,6 +111,8 @@ status 0 sower verify run --members all
 [ "$(cat out)" = '{"ok": true, "generations": 3, "members": 18, "first_wrong": null, "reason": ""}' ] || fail "verify: $(cat out)"
 status 0 sower_mpi 3 verify run --members 2 --generations 2-3
 [ "$(cat out)" = '{"ok": true, "generations": 3, "members": 2, "first_wrong": null, "reason": ""}' ] || fail "verify: $(cat out)"
+refused 2 "expected --members" sower verify run --steps 2
+refused 2 "--generations: 4, expected 1 to 3" sower verify run --generations 4
 mv run moved && cp -r "$sprout" sprout
 sed -i 's|path: .*sprout"\?$|path: /no/such/model|' moved/config.yaml
 refused 1 "/no/such/model" sower verify moved

@@ -51,7 +51,7 @@ static sow_conf *parse(const char *yaml)
 static void write_ledger(const char *run, const sow_options *options)
 {
     static const double fitness[30] = {0.25, 0.5};
-    const sow_ledger_facts facts = {"fp16", "model", "tokenizer", "generated", "exact", 0, 12, "none"};
+    const sow_ledger_facts facts = {"fp16", "model", "tokenizer", "generated", "exact", 0, 12, "none", 0};
     sow_ledger_writer *writer = NULL;
     char *header = NULL, path[SOW_TEXT];
     path_of(run, "ledger.jsonl", path);
