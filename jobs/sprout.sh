@@ -13,6 +13,13 @@ cd "$(dirname "$0")/.."
 # shellcheck source=tools/packages.sh
 . tools/packages.sh
 
+case ${1:-} in
+'' | --check) ;;
+*)
+    sed -n '3,10s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+    ;;
+esac
 out=${OUT:-runs/sprout}
 ranks=${RANKS:-$(nproc)}
 

@@ -29,8 +29,12 @@ while [ $# -gt 0 ]; do
     --report) is_report=1 ;;
     --one) one=${2:?--one N} && shift ;;
     --arguments) one=${2:?--arguments N} is_arguments=1 && shift ;;
+    --help)
+        sed -n '3,16s/^# \{0,1\}//p' "$0"
+        exit
+        ;;
     *)
-        sed -n '3,18s/^# \{0,1\}//p' "$0" >&2
+        sed -n '3,16s/^# \{0,1\}//p' "$0" >&2
         exit 2
         ;;
     esac

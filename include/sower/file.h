@@ -22,9 +22,11 @@ void sow_file_unmap(sow_mapping *mapping);
 /* The whole file with a NUL behind it (`bytes` does not count it); SOW_EIO above max_bytes.  Free with SOW_FREE. */
 SOW_NODISCARD sow_code sow_file_read(const char *path, size_t max_bytes, char **out, size_t *bytes);
 
-/* Whether something of that name is there; whether it is a folder. */
+/* Whether something of that name is there; whether it is a folder; whether it is there and no empty folder, so that
+ * nothing may be put in its place. */
 bool sow_file_exists(const char *path);
 bool sow_file_is_folder(const char *path);
+bool sow_file_is_taken(const char *path);
 
 /* Makes the folder and those above it; no error if it is there. */
 SOW_NODISCARD sow_code sow_file_make_folder(const char *path);

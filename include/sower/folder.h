@@ -16,7 +16,8 @@
 
 typedef struct sow_folder sow_folder;
 
-/* A new folder; SOW_ECONF if something is there already (never written over). */
+/* A new folder; SOW_ECONF if something is there already (never written over), as the first says without making one. */
+SOW_NODISCARD sow_code sow_folder_check_new(const char *path);
 SOW_NODISCARD sow_code sow_folder_create(const char *path, sow_folder **out);
 /* A folder that a run left. */
 SOW_NODISCARD sow_code sow_folder_open(const char *path, sow_folder **out);
@@ -76,11 +77,11 @@ SOW_NODISCARD sow_code sow_folder_first(const sow_folder *folder, sow_lines whic
 SOW_NODISCARD sow_code sow_folder_find_checkpoint(const sow_folder *folder, int64_t max_step, char out[SOW_TEXT],
                                                   int64_t *step);
 /* Where the checkpoint of a step belongs; where an optimizer's moments (0: first, 1: second, PyTorch's names) belong
- * beside it; and removal of all but the newest two with theirs. */
+ * beside it; and removal of all but the newest `keep` with theirs. */
 SOW_NODISCARD sow_code sow_folder_checkpoint(const sow_folder *folder, int64_t step, char out[SOW_TEXT]);
 enum { SOW_N_MOMENTS = 2 };
 SOW_NODISCARD sow_code sow_folder_moment(const sow_folder *folder, int which, int64_t step, char out[SOW_TEXT]);
-void sow_folder_prune_checkpoints(const sow_folder *folder, int64_t newest);
+void sow_folder_prune_checkpoints(const sow_folder *folder, int64_t newest, int64_t keep);
 
 /* Judges a finished run: every planned evaluation is in metrics.jsonl, and no value in it is missing.  Writes verdict
  * and reasons. */

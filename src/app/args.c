@@ -40,15 +40,17 @@ void sow_args_help(FILE *to, const sow_command *command)
                       "sets an option (`sower config` lists them); may be repeated");
     (void)fprintf(to, "  %-30s %s\n", "    --json", "JSON lines on stdout (the default when stdout is no terminal)");
     (void)fprintf(to, "  %-30s %s\n", "    --table", "tables for people (the default on a terminal)");
-    (void)fprintf(to, "  %-30s %s\n", "    --help", "this text");
+    (void)fprintf(to, "  %-30s %s\n", "-h, --help", "this text");
     if (command->examples != NULL)
         (void)fprintf(to, "\nexamples:\n%s", command->examples);
 }
 
-/* The table of getopt_long, and the letters ("+" first: options may stand anywhere is not wanted behind "--" only). */
+/* The table of getopt_long, and its letters. */
 static int fill(const sow_command *command, struct option *options, char *letters)
 {
     int n = count_flags(command), at = 0;
+    letters[at++] = ':'; /* a missing value is told apart from an unknown option */
+    letters[at++] = 'h';
     for (int i = 0; i < n; i++) {
         const sow_flag *f = &command->flags[i];
         options[i] = (struct option){f->name, f->value != NULL ? required_argument : no_argument, NULL, FIRST + i};
@@ -85,8 +87,8 @@ static sow_code refuse(const sow_command *command, const struct option *options,
     for (int i = 0; i < n; i++)
         names[i] = options[i].name;
     const char *near = sow_words_nearest(bare, names, n);
-    return SOW_FAIL(SOW_EARG, "%s: is no option of `sower %s` or lacks its value%s%s; see sower %s --help", word,
-                    command->name, near != NULL ? "; did you mean --" : "", near != NULL ? near : "", command->name);
+    return SOW_FAIL(SOW_EARG, "%s: is no option of `sower %s`%s%s; see sower %s --help", word, command->name,
+                    near != NULL ? "; did you mean --" : "", near != NULL ? near : "", command->name);
 }
 
 static sow_code take_flag(sow_app *app, const sow_command *command, int code)
@@ -99,6 +101,8 @@ static sow_code take_flag(sow_app *app, const sow_command *command, int code)
         app->is_json = code == JSON;
     } else {
         const sow_flag *flag = find_flag(command, code);
+        if (flag->value != NULL && optarg[0] == '\0' && strcmp(flag->value, "TEXT") != 0)
+            return SOW_FAIL(SOW_EARG, "--%s: is empty, expected %s", flag->name, flag->value);
         if (flag->text != NULL)
             *flag->text = optarg;
         if (flag->is_on != NULL)
@@ -124,25 +128,27 @@ static bool is_terminal(void)
 sow_code sow_args_parse(sow_app *app, const sow_command *command, int argc, char **argv, bool *is_help)
 {
     struct option options[MAX_FLAGS + 5];
-    char letters[2 * MAX_FLAGS + 1];
+    char letters[2 * MAX_FLAGS + 3];
     int n = fill(command, options, letters), code;
     app->is_json = !is_terminal();
     *is_help = false;
     opterr = 0;
     optind = 1;
     while ((code = getopt_long(argc, argv, letters, options, NULL)) != -1) {
-        if (code == HELP) {
+        if (code == HELP || code == 'h') {
             *is_help = true;
             return SOW_OK;
         }
-        if (code == '?' || code == ':')
+        if (code == ':')
+            return SOW_FAIL(SOW_EARG, "%s: lacks its value; see sower %s --help", argv[optind - 1], command->name);
+        if (code == '?')
             return refuse(command, options, n, argv[optind - 1]);
         SOW_TRY(take_flag(app, command, code));
     }
     app->words = argv + optind;
     app->n_words = argc - optind;
     if (app->n_words < command->min_words || app->n_words > command->max_words)
-        return SOW_FAIL(SOW_EARG, "sower %s: %d words, expected: sower %s %s; see sower %s --help", command->name,
+        return SOW_FAIL(SOW_EARG, "sower %s: %d arguments, expected: sower %s %s; see sower %s --help", command->name,
                         app->n_words, command->name, command->usage, command->name);
     return SOW_OK;
 }

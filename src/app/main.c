@@ -17,8 +17,9 @@ static void print_help(FILE *to)
 {
     (void)fprintf(
         to,
-        "sower %s: fine-tunes language models by Evolution Strategies over MPI ranks, with the same bits at any\n"
-        "number of ranks, and measures what the model forgets.\n\nusage: [mpirun -n R] sower COMMAND ...\n\n",
+        "sower %s: fine-tunes language models by Evolution Strategies, GRPO or supervised over MPI ranks, with the\n"
+        "same bits at any number of ranks, and measures what the model forgets.\n\n"
+        "usage: [mpirun -n R] sower COMMAND ...\n\n",
         sow_build_version());
     for (int i = 0; i < sow_command_count(); i++)
         (void)fprintf(to, "  %-10s %s\n", sow_command_at(i)->name, sow_command_at(i)->doc);
@@ -141,6 +142,13 @@ static int end_text(void)
     return sow_code_exit(rc);
 }
 
+static char help_option[] = "--help";
+
+static bool is_help_word(const char *word)
+{
+    return strcmp(word, "help") == 0 || strcmp(word, help_option) == 0 || strcmp(word, "-h") == 0;
+}
+
 int main(int argc, char **argv)
 {
     const sow_command *command = NULL;
@@ -149,9 +157,14 @@ int main(int argc, char **argv)
     int rank = 0;
     int64_t n_ranks = launched_ranks(&rank);
     hold_standard_files();
-    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) {
-        print_help(argc < 2 ? stderr : stdout);
-        return argc < 2 ? 2 : end_text();
+    if (argc < 2 || is_help_word(argv[1])) {
+        if (argc < 3) {
+            print_help(argc < 2 ? stderr : stdout);
+            return argc < 2 ? 2 : end_text();
+        }
+        char *swapped = argv[1]; /* sower help COMMAND is sower COMMAND --help */
+        argv[1] = argv[2];
+        argv[2] = strcmp(swapped, "help") == 0 ? help_option : swapped;
     }
     if (strcmp(argv[1], "--version") == 0) {
         print_version(stdout);

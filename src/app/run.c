@@ -51,7 +51,7 @@ static sow_code run(sow_app *app)
 
 const sow_command sow_command_run = {
     .name = "run",
-    .doc = "one experiment: fine-tunes a model by Evolution Strategies",
+    .doc = "one experiment: fine-tunes a model by ES, GRPO or supervised (method)",
     .usage = "CONF.yaml [--set key=value]... [--out DIR] [--resume]",
     .examples = "  mpirun -n 4 sower run conf/quickstart.yaml --out runs/first\n"
                 "  mpirun -n 8 sower run conf/quickstart.yaml --out runs/first --set run.steps=200 --resume\n",

@@ -5,6 +5,7 @@
 
 #include "sower/alloc.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -73,6 +74,18 @@ bool sow_file_is_folder(const char *path)
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
 }
 
+bool sow_file_is_taken(const char *path)
+{
+    DIR *folder = opendir(path);
+    if (folder == NULL)
+        return errno != ENOENT;
+    bool is_empty = true;
+    for (const struct dirent *entry = readdir(folder); is_empty && entry != NULL; entry = readdir(folder))
+        is_empty = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0;
+    (void)closedir(folder);
+    return !is_empty;
+}
+
 sow_code sow_file_make_folder(const char *path)
 {
     char part[PATH_MAX];
@@ -84,8 +97,11 @@ sow_code sow_file_make_folder(const char *path)
             continue;
         memcpy(part, path, i);
         part[i] = '\0';
-        if (mkdir(part, 0777) != 0 && !sow_file_is_folder(part))
-            return SOW_FAIL_ERRNO(part, "make the folder");
+        if (mkdir(part, 0777) == 0)
+            continue;
+        const int why = errno;
+        if (!sow_file_is_folder(part))
+            return SOW_FAIL(SOW_EIO, "%s: cannot make the folder: %s", part, strerror(why));
     }
     return SOW_OK;
 }

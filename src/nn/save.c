@@ -123,19 +123,10 @@ static const char *const file_names[] = {"config.json", "generation_config.json"
 
 static sow_code check_target(const char *path)
 {
-    if (!sow_file_exists(path))
+    if (!sow_file_is_taken(path))
         return SOW_OK;
-    if (!sow_file_is_folder(path))
-        return SOW_FAIL(SOW_EIO, "%s: is a file, expected a new or empty folder", path);
-    DIR *folder = opendir(path);
-    if (folder == NULL)
-        return SOW_FAIL(SOW_EIO, "%s: cannot be opened: %s", path, strerror(errno));
-    const struct dirent *entry;
-    bool is_empty = true;
-    while (is_empty && (entry = readdir(folder)) != NULL)
-        is_empty = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0;
-    (void)closedir(folder);
-    return is_empty ? SOW_OK : SOW_FAIL(SOW_EIO, "%s: is not empty, expected a new or empty folder", path);
+    return SOW_FAIL(SOW_EIO, "%s: is %s, expected a new or empty folder", path,
+                    sow_file_is_folder(path) ? "not empty" : "a file");
 }
 
 /* Makes "TARGET.new-PID" (or -PID-1, ...) and the folders above it.  Not mkdtemp: the folder shall have usual

@@ -45,14 +45,20 @@ static sow_code make(const char *path, sow_folder **out)
     return rc;
 }
 
+sow_code sow_folder_check_new(const char *path)
+{
+    if (!sow_file_is_taken(path))
+        return SOW_OK;
+    return SOW_FAIL(SOW_ECONF, "%s: exists already, expected a new or empty folder (--out), or --resume to go on",
+                    path);
+}
+
 sow_code sow_folder_create(const char *path, sow_folder **out)
 {
     sow_folder *f = NULL;
     char checkpoints[SOW_TEXT];
     sow_code rc = SOW_OK;
-    if (sow_file_exists(path))
-        return SOW_FAIL(SOW_ECONF,
-                        "%s: exists already, expected a new folder (--out NAME), or --resume to go on with it", path);
+    SOW_TRY(sow_folder_check_new(path));
     SOW_TRY(make(path, &f));
     SOW_TRY_OR(rc, sow_folder_file(f, "checkpoints", checkpoints));
     SOW_TRY_OR(rc, sow_file_make_folder(checkpoints));
@@ -275,13 +281,14 @@ sow_code sow_folder_find_checkpoint(const sow_folder *f, int64_t max_step, char 
     return *step < 0 ? SOW_OK : sow_folder_checkpoint(f, *step, out);
 }
 
-void sow_folder_prune_checkpoints(const sow_folder *f, int64_t newest)
+void sow_folder_prune_checkpoints(const sow_folder *f, int64_t newest, int64_t keep)
 {
     char path[SOW_TEXT];
-    int64_t previous = -1, step = -1;
-    if (sow_folder_find_checkpoint(f, newest - 1, path, &previous) != SOW_OK || previous < 0)
-        return;
-    while (sow_folder_find_checkpoint(f, previous - 1, path, &step) == SOW_OK && step >= 0) {
+    int64_t oldest = newest, step = -1;
+    for (int64_t kept = 1; kept < keep; kept++, oldest = step)
+        if (sow_folder_find_checkpoint(f, oldest - 1, path, &step) != SOW_OK || step < 0)
+            return;
+    while (sow_folder_find_checkpoint(f, oldest - 1, path, &step) == SOW_OK && step >= 0) {
         if (unlink(path) != 0)
             return;
         for (int which = 0; which < SOW_N_MOMENTS; which++)

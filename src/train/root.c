@@ -27,7 +27,7 @@ static sow_code write_checkpoint(sow_root *root, int64_t step)
         SOW_TRY(sow_sgd_save(run, root->folder, step));
     SOW_TRY(sow_folder_checkpoint(root->folder, step, path));
     SOW_TRY(sow_model_save_theta(path, run->layout, sow_root_theta(root, step), SOW_F32));
-    sow_folder_prune_checkpoints(root->folder, step);
+    sow_folder_prune_checkpoints(root->folder, step, run->options->run.checkpoints_keep);
     return SOW_OK;
 }
 

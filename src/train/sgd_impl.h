@@ -48,7 +48,7 @@ typedef struct sow_sgd_root {
     struct sow_grpo_root *grpo; /* owned; NULL for sft */
     /* Of the step at work, for its line of metrics. */
     double values[3], rate, norm, loss, seconds;
-    int64_t tokens, n_restarts;
+    int64_t tokens, step_tokens, n_restarts; /* step_tokens: what num_tokens grows by */
     sow_sgd_stats sum;
 } sow_sgd_root;
 

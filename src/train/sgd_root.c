@@ -255,6 +255,7 @@ sow_code sow_sgd_record(sow_root *root, const sow_ledger *ledger, int64_t step, 
     SOW_TRY(ledger != NULL ? compare_line(root, ledger, step, digest, moments)
                            : sow_ledger_write_step(root->ledger, step, root->sgd->values,
                                                    sow_ledger_n_values(run->options), digest, moments));
+    root->sgd->step_tokens = tokens;
     sow_root_count(root, step, tokens);
     return SOW_OK;
 }
@@ -268,7 +269,7 @@ void sow_sgd_put(sow_root *root, sow_line *line, int64_t step)
     sow_line_real(line, "learning_rate", s->rate);
     sow_root_put_phases(root, line, step);
     sow_line_int(line, "tokens", s->tokens);
-    sow_line_real(line, "tokens_per_s", (double)s->tokens / elapsed);
+    sow_line_real(line, "tokens_per_s", (double)s->step_tokens / elapsed);
     sow_line_real(line, "flops", flops);
     sow_line_real(line, "flops_per_s", flops / elapsed);
     sow_line_real(line, "step_time", elapsed);

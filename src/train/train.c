@@ -308,10 +308,8 @@ static sow_code begin(start *s, sow_run *run)
             run->options->run.eval_rows = 0;
             run->options->run.fault[0] = '\0';
         }
-        if (!s->args->is_resume && sow_file_exists(s->args->folder))
-            rc = SOW_FAIL(SOW_ECONF,
-                          "%s: exists already, expected a new folder (--out NAME), or --resume to go on with it",
-                          s->args->folder);
+        if (!s->args->is_resume)
+            rc = sow_folder_check_new(s->args->folder);
     }
     if (rc == SOW_OK && is_root)
         rc = sow_run_read(run, s->args->conf, &s->model);

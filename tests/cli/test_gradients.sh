@@ -75,6 +75,10 @@ for method in grpo sft; do
     status 0 sower_mpi 3 run $method.yaml --out $method --set run.steps=5 --resume
     refused 2 "adamw.beta1" sower run $method.yaml --out $method --set adamw.beta1=0.8 --resume
 done
+# As many checkpoints stay as run.checkpoints_keep says.
+status 0 sower run sft.yaml --out kept --set run.checkpoint_every=1 --set run.checkpoints_keep=3 --set run.steps=5
+[ "$(cd kept/checkpoints && echo step-*[0-9].safetensors)" = "step-00000003.safetensors step-00000004.safetensors step-00000005.safetensors" ] ||
+    fail "checkpoints: $(ls kept/checkpoints)"
 # OpenBLAS' sums depend on how much goes through at once: that stands in the header, and a run goes on with no other.
 status 0 sower run sft.yaml --out blas --set la.backend=openblas --set run.steps=1
 refused 2 "row_tokens: 64 is not what the run began with" sower run sft.yaml --out blas --set la.backend=openblas --set train.row_tokens=64 --resume

@@ -96,5 +96,5 @@ refused 1 "expected the folder of a run" sower report es-1 no-such-run
 refused 1 "expected the folder of a run" sower report "$sprout"
 refused 2 "expected -o" sower report es-1 --figures figures
 refused 1 "cannot" sower report es-1 -o no-such-folder/page.html
-refused 2 "0 words" sower report
+refused 2 "0 arguments" sower report
 finish

@@ -46,6 +46,7 @@ status 0 sower plan "$source_folder/conf/sprout.yaml" --set model.path="$sprout"
 grep -q '128 rows' out || fail "the table of a plan for sft: $(cat out)"
 refused 2 "es.noise" sower plan small.yaml --set es.noise=loud
 
+mkdir run # an empty folder is as good as none; nothing is written over
 status 0 sower_mpi 2 run small.yaml --out run
 python "run" <<'EOF'
 import json
@@ -53,6 +54,7 @@ d = json.load(open("out"))
 if d["state"] != "done" or d["verdict"] != "VALID" or [row["step"] for row in d["rows"]] != [0, 3] or len(d["samples"]) != 2:
     print(d)
 EOF
+refused 2 "exists already, expected a new or empty folder" sower run small.yaml --out run
 status 0 sower status run
 python "status" <<'EOF'
 import json

@@ -8,10 +8,19 @@ commands=$(sower --help | sed -n 's/^  \([a-z]*\) .*/\1/p')
 [ "$(echo "$commands" | wc -w)" -ge 16 ] || fail "sower --help lists $(echo "$commands" | wc -w) commands"
 for command in $commands; do
     status 0 sower "$command" --help
+    mv out help
+    status 0 sower "$command" -h
+    cmp -s out help || fail "sower $command -h is not its --help"
+    status 0 sower help "$command"
+    cmp -s out help || fail "sower help $command is not its --help"
     grep -q '^examples:' out || fail "sower $command --help has no examples"
     refused 2 "is no option" sower "$command" --nonsense
 done
 refused 2 "is no command" sower nonsense
+refused 2 "is no command" sower help nonsense
+refused 2 "--out: is empty, expected DIR" sower run conf.yaml --out ''
+refused 2 "--out: lacks its value" sower run conf.yaml --out
+refused 2 "sower run: 0 arguments, expected: sower run CONF.yaml" sower run
 refused 2 "did you mean eval" sower evl
 status 2 sower
 status 0 sower --version
