@@ -5,6 +5,8 @@
 #include "sower/file.h"
 #include "sower/table.h"
 
+#include <string.h>
+
 sow_code sow_app_table(const sow_app *app, const char *folder)
 {
     sow_table *table = NULL;
@@ -43,6 +45,8 @@ static sow_code run(sow_app *app)
         return SOW_FAIL(SOW_ESTOP, "%s: %s", folder, status.reason);
     if (status.state == SOW_STATE_DIED)
         return SOW_FAIL(SOW_ESTOP, "%s: died at step %lld, goes on with --resume", folder, (long long)status.step);
+    if (strcmp(status.verdict, "INVALID") == 0)
+        return SOW_FAIL(SOW_EPEER, "%s: INVALID: %s", folder, status.verdict_reasons);
     if (status.state == SOW_STATE_FAILED)
         return SOW_FAIL(SOW_EPEER, "%s: failed: %s", folder, status.reason);
     return SOW_OK;
@@ -54,7 +58,7 @@ const sow_command sow_command_status = {
     .usage = "RUN",
     .examples = "  sower status runs/first\n"
                 "  sower status runs/first --json | jq .rows[-1].accuracy\n"
-                "exit status: 0 done or running, 75 resubmit or died (--resume goes on), 1 failed\n",
+                "exit status: 0 done or running, 75 resubmit or died (--resume goes on), 1 failed or INVALID\n",
     .min_words = 1,
     .max_words = 1,
     .run = run,

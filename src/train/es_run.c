@@ -355,6 +355,7 @@ const sow_method sow_method_es = {
     .create = sow_run_select,
     .prepare = prepare_es,
     .batch = batch_es,
+    .batch_key = "es.batch",
     .index = index_es,
     .center = center_es,
     .round = round_es,

@@ -175,6 +175,7 @@ const sow_method sow_method_grpo = {
     .prepare = prepare,
     .fini = fini,
     .batch = batch_of,
+    .batch_key = "grpo.prompts_per_step",
     .index = index_of,
     .center = sow_sgd_center,
     .round = sow_sgd_round,

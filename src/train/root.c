@@ -38,8 +38,8 @@ static sow_code write_status(sow_root *root, sow_state state, const char *reason
     return sow_folder_write_status(root->folder, &root->status);
 }
 
-/* SOW_ESTOP if someone asked, or time is up. */
-static sow_code look_at_limits(sow_root *root, int64_t generation, double longest_s)
+/* SOW_ESTOP if someone asked, or time is up.  done: steps before this start. */
+static sow_code look_at_limits(sow_root *root, int64_t generation, int64_t done, double longest_s)
 {
     double elapsed = sow_clock_now_s() - root->started_s;
     const char *why = NULL;
@@ -54,6 +54,7 @@ static sow_code look_at_limits(sow_root *root, int64_t generation, double longes
     (void)snprintf(reason, sizeof reason, "%s after %s %lld: go on with --resume", why, root->run->method->word,
                    (long long)generation);
     SOW_TRY(write_status(root, SOW_STATE_RESUBMIT, reason));
+    sow_root_tell_end(root, generation - done);
     return SOW_FAIL(SOW_ESTOP, "%s", reason);
 }
 
@@ -69,6 +70,8 @@ static sow_code finish(sow_root *root, int64_t steps)
         SOW_TRY(sow_model_save(folder, run->layout, sow_root_theta(root, steps), SOW_F32, run->blocks.tokenizer,
                                run->blocks.tokenizer_bytes, run->chat_template));
     SOW_TRY(sow_folder_judge(root->folder, run->options, &root->status));
+    if (strcmp(root->status.verdict, "VALID") != 0)
+        sow_log(SOW_LOG_WARN, "the run is %s: %s", root->status.verdict, root->status.verdict_reasons);
     return write_status(root, SOW_STATE_DONE, "");
 }
 
@@ -123,8 +126,10 @@ sow_code sow_root_lead(sow_root *root, const sow_ledger *ledger, int64_t loaded,
             SOW_TRY(write_checkpoint(root, g));
         longest_s = fmax(longest_s, sow_clock_now_s() - start);
         if (g < o->run.steps)
-            SOW_TRY(look_at_limits(root, g, longest_s));
+            SOW_TRY(look_at_limits(root, g, done, longest_s));
     }
     sow_log_progress(0, "%s", "");
-    return finish(root, o->run.steps);
+    SOW_TRY(finish(root, o->run.steps));
+    sow_root_tell_end(root, o->run.steps - done);
+    return SOW_OK;
 }

@@ -32,6 +32,7 @@ typedef struct sow_root {
     sow_status status;
     node_word *nodes;        /* owned, [n_nodes] */
     report_message *reports; /* owned, [size]; by rank, the latest */
+    report_message *spent;   /* owned, [size]; by rank, the sum of all: phases alone */
     double *flops_put;       /* owned, [size]; those of a rank that lines of metrics have counted */
     sow_unit *units;         /* owned */
     int64_t units_capacity;
@@ -101,6 +102,10 @@ void sow_es_tell(const sow_root *root, char *out, size_t cap);
 SOW_NODISCARD sow_code sow_sgd_save(sow_run *run, const sow_folder *folder, int64_t step);
 SOW_NODISCARD sow_code sow_sgd_load(sow_run *run, const sow_folder *folder, const sow_ledger *ledger, int64_t step);
 
+/* summary.c. */
+void sow_root_take_report(sow_root *root, int rank, const report_message *report);
+void sow_root_tell_start(const sow_root *root, const char *folder);
+void sow_root_tell_end(const sow_root *root, int64_t steps);
 /* metrics.c.  The phases of all ranks that have reported of `step`, as an object. */
 void sow_root_put_phases(sow_root *root, sow_line *line, int64_t step);
 /* Operations that ranks have reported since the line before: those of a late report count in a later line. */

@@ -288,6 +288,7 @@ const sow_method sow_method_sft = {
     .prepare = prepare,
     .fini = fini,
     .batch = batch_of,
+    .batch_key = "sft.batch",
     .index = index_of,
     .center = sow_sgd_center,
     .round = sow_sgd_round,

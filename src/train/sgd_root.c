@@ -135,6 +135,7 @@ static sow_code apply(sow_root *root, int64_t t, double rate)
     sow_world *world = run->world;
     sow_step step;
     digest_message own;
+    report_message report;
     bool is_late = false;
     int64_t updates = run->method->index(run, 1);
     apply_message m = {.t = (int32_t)t, .key = root->n_round, .rate = rate};
@@ -145,8 +146,10 @@ static sow_code apply(sow_root *root, int64_t t, double rate)
         m.is_leader = root->nodes[sow_world_node_of(world, rank)].asked == rank;
         SOW_TRY(sow_world_send(world, rank, TAG_APPLY, &m, sizeof m));
     }
-    if (t % updates == 0)
-        sow_run_report(run, t / updates, &root->reports[0]);
+    if (t % updates == 0) {
+        sow_run_report(run, t / updates, &report);
+        sow_root_take_report(root, 0, &report);
+    }
     m.is_leader = 1;
     SOW_TRY(sow_sgd_apply(run, &m, &step));
     SOW_TRY(sow_run_finish_node(run, &step, &own, &is_late));

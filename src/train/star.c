@@ -35,7 +35,9 @@ static sow_code on_digest(sow_root *root, const sow_message *m)
 
 static sow_code on_report(sow_root *root, const sow_message *m)
 {
-    memcpy(&root->reports[m->from], m->data, sizeof(report_message));
+    report_message report;
+    memcpy(&report, m->data, sizeof report);
+    sow_root_take_report(root, m->from, &report);
     return SOW_OK;
 }
 
@@ -243,12 +245,14 @@ sow_code sow_root_step(sow_root *root, int64_t generation, sow_hash *digest, boo
     sow_run *run = root->run;
     sow_step step;
     digest_message own;
+    report_message report;
     bool is_late = false;
     SOW_TRY(sow_run_step(run, generation, &step, has_spread));
     for (int node = 0; node < sow_world_n_nodes(run->world); node++)
         root->nodes[node].asked = sow_root_choose_leader(root, node);
     SOW_TRY(send_fitness(root, generation));
-    sow_run_report(run, generation, &root->reports[0]);
+    sow_run_report(run, generation, &report);
+    sow_root_take_report(root, 0, &report);
     SOW_TRY(sow_theta_update(run->theta, &run->plan, &step, true));
     SOW_TRY(sow_run_finish_node(run, &step, &own, &is_late));
     for (int node = 0; node < sow_world_n_nodes(run->world); node++)

@@ -345,6 +345,7 @@ static sow_code make_root(start *s, sow_run *run, sow_root *root)
     SOW_TRY(sow_tau_parse(run->options->measure.tau, &root->tau));
     SOW_TRY(SOW_ALLOC(&root->nodes, sow_world_n_nodes(run->world)));
     SOW_TRY(SOW_ALLOC(&root->reports, sow_world_size(run->world)));
+    SOW_TRY(SOW_ALLOC(&root->spent, sow_world_size(run->world)));
     SOW_TRY(SOW_ALLOC(&root->flops_put, sow_world_size(run->world)));
     SOW_TRY(SOW_ALLOC(&root->tallies, 2 * run->options->es.population));
     SOW_TRY(SOW_ALLOC(&root->rewards, run->options->es.population));
@@ -359,6 +360,7 @@ static void root_fini(sow_root *root)
     sow_sgd_root_destroy(root);
     SOW_FREE(&root->nodes);
     SOW_FREE(&root->reports);
+    SOW_FREE(&root->spent);
     SOW_FREE(&root->flops_put);
     SOW_FREE(&root->tallies);
     SOW_FREE(&root->rewards);
@@ -372,9 +374,7 @@ static sow_code lead(start *s, sow_run *run)
     char why[FAIL_TEXT];
     sow_code rc = make_root(s, run, &root);
     if (rc == SOW_OK) {
-        sow_log(SOW_LOG_INFO, "%s: %lld weights as %s, %d ranks on %d nodes, %d threads a rank, %s", s->args->folder,
-                (long long)run->layout->n_parameters, sow_type_name(run->type), sow_world_size(run->world),
-                sow_world_n_nodes(run->world), sow_la_threads(run->la), sow_la_cpu_name());
+        sow_root_tell_start(&root, s->args->folder);
         rc = sow_root_lead(&root, s->ledger, s->loaded, s->measured);
     }
     (void)snprintf(why, sizeof why, "%s", sow_error_text());

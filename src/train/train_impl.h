@@ -123,8 +123,9 @@ typedef struct sow_method {
     sow_code (*create)(struct sow_run *run);
     sow_code (*prepare)(struct sow_run *run);
     void (*fini)(struct sow_run *run);
-    /* Rows of the task that a step draws; 0: all. */
+    /* Rows of the task that a step draws; 0: all.  And the option that says so. */
     int64_t (*batch)(const sow_options *options);
+    const char *batch_key;
     /* The number of theta after `step`, and the group and the round of units that evaluate it. */
     int64_t (*index)(const struct sow_run *run, int64_t step);
     int (*center)(const struct sow_run *run, int64_t step);
