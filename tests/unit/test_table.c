@@ -83,7 +83,7 @@ static void test_write_escapes_lines_and_marks_what_is_missing(void **state)
     sow_words text = {0};
     assert_int_equal(sow_table_read(folder, &t), SOW_OK);
     assert_int_equal(sow_table_write(t, &text), SOW_OK);
-    assert_non_null(strstr(text.text, "running: 2 of 9 generations"));
+    assert_non_null(strstr(text.text, "running: 2 of 9 steps"));
     assert_non_null(strstr(text.text, "b\\nc"));
     const char *row = strstr(text.text, "\n     2 ");
     assert_non_null(row);
