@@ -83,6 +83,13 @@ enum { SOW_N_MOMENTS = 2 };
 SOW_NODISCARD sow_code sow_folder_moment(const sow_folder *folder, int which, int64_t step, char out[SOW_TEXT]);
 void sow_folder_prune_checkpoints(const sow_folder *folder, int64_t newest, int64_t keep);
 
+/* Whether an evaluation (every: run.eval_every, or a probe's) is planned after `step`; and a line of drift, KL,
+ * spectra. */
+bool sow_eval_is_due(int64_t every, int64_t step, int64_t steps);
+bool sow_drift_is_due(const sow_options *options, int64_t step);
+bool sow_kl_is_due(const sow_options *options, int64_t step);
+bool sow_spectra_are_due(const sow_options *options, int64_t step);
+
 /* Judges a finished run: every planned evaluation is in metrics.jsonl, and no value in it is missing.  Writes verdict
  * and reasons. */
 SOW_NODISCARD sow_code sow_folder_judge(const sow_folder *folder, const sow_options *options, sow_status *status);

@@ -2,7 +2,8 @@
 /* What the files of this layer share.
  *
  *     frame.c     a file of JSON lines as a table of numbers: a row a step, a column a number
- *     runs.c      a run's folder: status, configuration, frames, what is wrong with it
+ *     runs.c      a run's folder: status, configuration, frames
+ *     judge.c     what is wrong with it
  *     derive.c    columns that are made of others
  *     groups.c    runs of one configuration, and the name that tells a group from the others
  *     series.c    mean and interval over a group's seeds: a curve, or one number of the table
@@ -104,6 +105,8 @@ SOW_NODISCARD sow_code report_run_read(const char *folder, report_run *out);
 void report_run_fini(report_run *run);
 /* derive.c: names the probes and adds the columns that are made of others. */
 SOW_NODISCARD sow_code report_run_derive(report_run *run);
+/* judge.c: adds the reasons that its files give. */
+SOW_NODISCARD sow_code report_run_judge(report_run *run);
 /* A text of run.json; "" if there is none.  A number of it; NAN if there is none. */
 const char *report_run_fact(const report_run *run, const char *key);
 double report_run_number(const report_run *run, const char *key);

@@ -7,7 +7,6 @@
 
 #include "sower/alloc.h"
 #include "sower/file.h"
-#include "sower/ledger.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -102,101 +101,6 @@ done:
     return rc;
 }
 
-/* ---- The ledger against configuration and status ---- */
-
-typedef struct comparison {
-    report_run *run;
-    const sow_json *settings; /* of the ledger's header */
-} comparison;
-
-/* A setting of config.yaml against the header's, which stands for what was run. */
-static sow_code compare_setting(void *context, const char *key, const char *value)
-{
-    const comparison *c = context;
-    const char *recorded = sow_json_to_string(sow_json_get(c->settings, key), NULL);
-    bool is_resolved = strcmp(value, "auto") == 0 || strcmp(key, "generate.max_new_tokens") == 0;
-    if (recorded == NULL || is_resolved || strcmp(recorded, value) == 0)
-        return SOW_OK;
-    return report_run_reason(c->run, "config.yaml: %s is %s, but the ledger was made with %s", key, value, recorded);
-}
-
-static sow_code compare_header(report_run *run, const sow_ledger *ledger)
-{
-    sow_json *header = NULL;
-    if (!run->has_options || ledger->header == NULL)
-        return SOW_OK;
-    SOW_TRY(sow_json_parse(ledger->header, strlen(ledger->header), "ledger.jsonl", &header));
-    comparison c = {run, sow_json_get(header, "settings")};
-    sow_code rc = sow_conf_result_settings(&run->options, compare_setting, &c);
-    sow_json_destroy(&header);
-    return rc;
-}
-
-static sow_code judge_ledger(report_run *run)
-{
-    char path[SOW_TEXT];
-    sow_ledger *ledger = NULL;
-    bool is_done = run->status.state == SOW_STATE_DONE;
-    SOW_TRY(sow_file_join(run->folder, "ledger.jsonl", path, sizeof path));
-    if (!sow_file_exists(path))
-        return is_done ? report_run_reason(run, "ledger.jsonl: is missing") : SOW_OK;
-    sow_code rc = sow_ledger_read(path, &ledger);
-    if (rc != SOW_OK)
-        return rc == SOW_ENOMEM ? rc : report_run_reason(run, "%s", sow_error_text());
-    if (ledger->header == NULL)
-        rc = is_done ? report_run_reason(run, "ledger.jsonl: has no header") : SOW_OK;
-    else if (is_done && (ledger->has_torn_end || ledger->n != run->status.steps))
-        rc = report_run_reason(run, "ledger.jsonl: ends at step %lld of %lld", (long long)ledger->n,
-                               (long long)run->status.steps);
-    if (rc == SOW_OK)
-        rc = compare_header(run, ledger);
-    sow_ledger_destroy(&ledger);
-    return rc;
-}
-
-/* Whether a run without a stop has evaluated after this step. */
-static bool is_due(int64_t every, int64_t step, int64_t steps)
-{
-    return step == 0 || step == steps || (every > 0 && step % every == 0);
-}
-
-/* The first thing that is missing from a row of metrics; NULL: nothing. */
-static const char *find_missing(const report_run *run, int64_t row, char name[REPORT_NAME])
-{
-    const report_frame *metrics = &run->frames[REPORT_METRICS];
-    const sow_options *o = &run->options;
-    int64_t step = metrics->steps[row];
-    for (int64_t i = 0; i < o->n_probes; i++) {
-        if (!is_due(o->probes[i].every, step, o->run.steps))
-            continue;
-        (void)snprintf(name, REPORT_NAME, "probes.%.100s.accuracy", run->probes[i]);
-        if (!isfinite(report_column_at(report_frame_find(metrics, name), row)))
-            return o->probes[i].task.name;
-    }
-    (void)snprintf(name, REPORT_NAME, "norm");
-    return isfinite(report_column_at(report_frame_find(metrics, name), row)) ? NULL : name;
-}
-
-/* A run that is done has a line for each step and everything in it that was planned. */
-static sow_code judge_metrics(report_run *run)
-{
-    const report_frame *metrics = &run->frames[REPORT_METRICS];
-    char name[REPORT_NAME];
-    if (run->status.state != SOW_STATE_DONE || !run->has_options || metrics->n_rows == 0)
-        return SOW_OK;
-    for (int64_t row = 0; row < metrics->n_rows; row++) {
-        const char *missing = find_missing(run, row, name);
-        if (metrics->steps[row] != row)
-            return report_run_reason(run, "metrics.jsonl: step %lld: the line is missing", (long long)row);
-        if (missing != NULL)
-            return report_run_reason(run, "metrics.jsonl: step %lld: %s is missing", (long long)row, missing);
-    }
-    if (metrics->n_rows != run->options.run.steps + 1)
-        return report_run_reason(run, "metrics.jsonl: ends at step %lld of %lld", (long long)metrics->n_rows - 1,
-                                 (long long)run->options.run.steps);
-    return SOW_OK;
-}
-
 /* ---- All of it ---- */
 
 static sow_code read_frames(report_run *run)
@@ -261,8 +165,7 @@ sow_code report_run_read(const char *folder, report_run *run)
     (void)snprintf(run->task, sizeof run->task, "%.63s", run->has_options ? run->options.task.name : "target");
     clean(run->task);
     SOW_TRY(report_run_derive(run));
-    SOW_TRY(judge_ledger(run));
-    return judge_metrics(run);
+    return report_run_judge(run);
 }
 
 void report_run_fini(report_run *run)

@@ -297,7 +297,6 @@ void sow_folder_prune_checkpoints(const sow_folder *f, int64_t newest, int64_t k
     }
 }
 
-/* Whether an evaluation is planned after `step`. */
 bool sow_eval_is_due(int64_t every, int64_t step, int64_t steps)
 {
     return step == 0 || step == steps || (every > 0 && step % every == 0);

@@ -90,6 +90,11 @@ done:
     return rc;
 }
 
+bool sow_drift_is_due(const sow_options *o, int64_t step)
+{
+    return step > 0 && sow_eval_is_due(o->measure.drift_every, step, o->run.steps);
+}
+
 bool sow_kl_is_due(const sow_options *o, int64_t step)
 {
     return step > 0 && o->measure.kl_rows > 0 && sow_eval_is_due(o->measure.kl_every, step, o->run.steps);

@@ -417,7 +417,7 @@ sow_code sow_root_measure(sow_root *root, int64_t step, bool has_generation)
     SOW_TRY(evaluate_jobs(root, step, is_due && run->held_out_job >= 0));
     if (is_due)
         SOW_TRY(write_samples(root, step));
-    if (step > 0 && sow_eval_is_due(o->measure.drift_every, step, o->run.steps))
+    if (sow_drift_is_due(o, step))
         SOW_TRY(write_drift(root, step));
     SOW_TRY(sow_root_measure_more(root, step));
     SOW_TRY(sow_line_create(&line));

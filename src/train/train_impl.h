@@ -258,11 +258,7 @@ SOW_NODISCARD sow_code sow_train_check_name(const sow_conf *conf, const char *ke
 /* plan.c.  Operations of a forward pass over prompts of `rows`, and over `samples` completions behind them. */
 double sow_plan_forward_flops(const sow_plan_args *args, int64_t rows, int64_t samples);
 
-/* Whether an evaluation is planned after `step`. */
-bool sow_eval_is_due(int64_t every, int64_t step, int64_t steps);
-bool sow_kl_is_due(const sow_options *options, int64_t step);
-bool sow_spectra_are_due(const sow_options *options, int64_t step);
-/* Bytes that root needs for these two. */
+/* Bytes that root needs for KL and spectra. */
 int64_t sow_measure_bytes(const sow_options *options, const sow_layout *layout, sow_type type, int64_t tokens_per_row);
 
 #endif

@@ -1,164 +1,10 @@
 // NEEDS: base conf measure train report
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reports over made-up runs: what is read, what is wrong with it, which runs are one group and what it is called,
- * means and intervals, and that no text of strangers gets out of its place. */
-#include "check.h"
+/* Reports over made-up runs: which are one group and what it is called, means and intervals, figures, and that no text
+ * of strangers gets out of its place. */
+#include "report_runs.h"
 
-#include "sower/alloc.h"
-#include "sower/file.h"
-#include "sower/json.h"
-#include "sower/ledger.h"
-#include "sower/options.h"
-#include "sower/report.h"
 #include "sower/stats.h"
-
-#include <string.h>
-
-static char top[64];
-
-static int make_top(void **state)
-{
-    (void)state;
-    (void)snprintf(top, sizeof top, "%s", check_folder());
-    return 0;
-}
-
-static void path_of(const char *run, const char *file, char out[SOW_TEXT])
-{
-    char folder[SOW_TEXT];
-    CHECK_OK(sow_file_join(top, run, folder, sizeof folder));
-    CHECK_OK(sow_file_make_folder(folder));
-    CHECK_OK(sow_file_join(folder, file, out, SOW_TEXT));
-}
-
-static void write_file(const char *run, const char *file, const char *text)
-{
-    char path[SOW_TEXT];
-    path_of(run, file, path);
-    CHECK_OK(sow_file_write(path, text, strlen(text)));
-}
-
-static sow_conf *parse(const char *yaml)
-{
-    sow_conf *conf = NULL;
-    CHECK_OK(sow_conf_create(&conf));
-    CHECK_OK(sow_conf_parse(conf, yaml, strlen(yaml), "test"));
-    CHECK_OK(sow_conf_finish(conf, NULL));
-    return conf;
-}
-
-/* A ledger of two generations of 30 members, as a run with these options writes it. */
-static void write_ledger(const char *run, const sow_options *options)
-{
-    static const double fitness[30] = {0.25, 0.5};
-    const sow_ledger_facts facts = {"fp16", "model", "tokenizer", "generated", "exact", 0, 12, "none", 0};
-    sow_ledger_writer *writer = NULL;
-    char *header = NULL, path[SOW_TEXT];
-    path_of(run, "ledger.jsonl", path);
-    CHECK_OK(sow_ledger_header(options, &facts, &header));
-    CHECK_OK(sow_ledger_create(path, header, &writer));
-    for (int64_t g = 1; g <= 2; g++)
-        CHECK_OK(sow_ledger_write(writer, g, fitness, 30, sow_hash_bytes("x", 1)));
-    sow_ledger_close(&writer);
-    SOW_FREE(&header);
-}
-
-/* A run of two steps that is done: target 0.2 -> `target`, prior 1 -> `prior`; `settings` are lines of YAML. */
-static void make_run(const char *run, int seed, double target, double prior, const char *settings)
-{
-    char yaml[1024], metrics[2048];
-    (void)snprintf(yaml, sizeof yaml,
-                   "model: {path: base}\nrun: {seed: %d, steps: 2}\ntask: {name: countdown}\n"
-                   "probes: [{task: calc, rows: 100, every: 2}, {task: mc, rows: 100, every: 2}]\n%s\n",
-                   seed, settings);
-    (void)snprintf(
-        metrics, sizeof metrics,
-        "{\"step\": 0, \"eval\": {\"task\": \"countdown\", \"rows\": 100, \"accuracy\": 0.2, \"low\": 0.13, "
-        "\"high\": 0.29}, \"probes\": [{\"task\": \"calc\", \"rows\": 100, \"accuracy\": 1.0, \"low\": 0.96, "
-        "\"high\": 1.0}, {\"task\": \"mc\", \"rows\": 100, \"accuracy\": 0.9}]}\n"
-        "{\"step\": 1, \"norm\": 3.0, \"norm_law\": 3.0, \"tokens\": 1000, \"eval_s\": 2.0, \"update_s\": 0.5, "
-        "\"flops_per_s\": 1e9, \"probes\": [null, null]}\n"
-        "{\"step\": 2, \"norm\": 4.0, \"norm_law\": 5.0, \"tokens\": 1000, \"eval_s\": 2.0, \"update_s\": 0.5, "
-        "\"flops_per_s\": 1e9, \"eval\": {\"task\": \"countdown\", \"rows\": 100, \"accuracy\": %g, \"low\": "
-        "0.4, \"high\": 0.6}, \"probes\": [{\"task\": \"calc\", \"rows\": 100, \"accuracy\": %g}, {\"task\": "
-        "\"mc\", \"rows\": 100, \"accuracy\": 0.8}]}\n",
-        target, prior);
-    sow_conf *conf = parse(yaml);
-    write_ledger(run, sow_conf_options(conf));
-    sow_conf_destroy(&conf);
-    write_file(run, "config.yaml", yaml);
-    write_file(run, "metrics.jsonl", metrics);
-    write_file(run, "run.json", "{\"model_digest\": \"d0\", \"numerics\": 1, \"parameters\": 100}");
-    write_file(run, "status.json",
-               "{\"state\": \"done\", \"step\": 2, \"steps\": 2, \"reason\": \"\", \"verdict\": \"VALID\", "
-               "\"verdict_reasons\": \"\"}");
-}
-
-/* Opens a report of these runs below `top`. */
-static sow_report *report_of(int n, const char *const *runs)
-{
-    static char paths[8][SOW_TEXT];
-    char *folders[8];
-    sow_report *report = NULL;
-    for (int i = 0; i < n; i++) {
-        CHECK_OK(sow_file_join(top, runs[i], paths[i], SOW_TEXT));
-        folders[i] = paths[i];
-    }
-    CHECK_OK(sow_report_open(folders, n, &report));
-    return report;
-}
-#define REPORT_OF(...)                                                                                                 \
-    report_of((int)(sizeof(const char *[]){__VA_ARGS__} / sizeof(const char *)), (const char *const[]){__VA_ARGS__})
-
-/* Item i as parsed JSON. */
-static sow_json *item(const sow_report *report, int64_t i)
-{
-    sow_line *line = NULL;
-    const char *text = NULL;
-    sow_json *json = NULL;
-    CHECK_OK(sow_line_create(&line));
-    sow_line_begin_object(line, NULL);
-    CHECK_OK(sow_report_put(line, report, i));
-    sow_line_end_object(line);
-    CHECK_OK(sow_line_text(line, &text));
-    CHECK_OK(sow_json_parse(text, strlen(text), "item", &json));
-    sow_line_destroy(&line);
-    return json;
-}
-
-static void check_text(const sow_json *json, const char *key, const char *want)
-{
-    const char *text = sow_json_to_string(sow_json_get(json, key), NULL);
-    if (text == NULL || strcmp(text, want) != 0)
-        fail_msg("%s: '%s', expected '%s'", key, text == NULL ? "(none)" : text, want);
-}
-
-static void check_has(const sow_json *json, const char *key, const char *words)
-{
-    const char *text = sow_json_to_string(sow_json_get(json, key), NULL);
-    if (text == NULL || strstr(text, words) == NULL)
-        fail_msg("%s: '%s' lacks '%s'", key, text == NULL ? "(none)" : text, words);
-}
-
-static double number(const sow_json *json, const char *key, const char *inner)
-{
-    double value = (double)NAN;
-    const sow_json *node = sow_json_get(json, key);
-    (void)sow_json_to_real(inner == NULL ? node : sow_json_get(node, inner), &value);
-    return value;
-}
-
-/* The whole page; free with SOW_FREE. */
-static char *page_of(sow_report *report)
-{
-    char path[SOW_TEXT], *text = NULL;
-    size_t bytes = 0;
-    path_of("out", "page.html", path);
-    CHECK_OK(sow_report_write_page(report, path, NULL));
-    CHECK_OK(sow_file_read(path, 64 << 20, &text, &bytes));
-    assert_int_equal(strlen(text), bytes);
-    return text;
-}
 
 /* ---- Groups ---- */
 
@@ -216,8 +62,10 @@ static void test_groups_when_items_are_known_then_the_change_is_a_paired_one(voi
                "\"accuracy\": 1.0}]}\n{\"step\": 1, \"norm\": 1.0}\n"
                "{\"step\": 2, \"norm\": 1.0, \"probes\": [{\"task\": \"calc\", \"rows\": 100, \"accuracy\": 0.5, "
                "\"lost\": 0.15, \"gained\": 0.05}, {\"task\": \"mc\", \"accuracy\": 1.0}]}\n");
+    write_items("one", 2, (const double[]){0.6, 1.0}, (const double[]){0.5, 1.0});
     sow_report *report = REPORT_OF("one");
     sow_json *group = item(report, 0);
+    check_text(group, "note", "");
     sow_stats_paired_change(45, 5, 15, 35, &low, &high);
     CHECK_NEAR(number(group, "prior_change", "mean"), -0.1, 1e-12);
     CHECK_NEAR(number(group, "prior_change", "low"), low, 1e-12);
@@ -371,120 +219,6 @@ static void test_page_when_files_are_there_then_their_figures_are_too(void **sta
     SOW_FREE(&page);
     sow_report_close(&report);
 }
-
-/* ---- What is wrong with a run ---- */
-
-static void check_run(const char *verdict, const char *reason)
-{
-    make_run("good", 2, 0.4, 0.9, "");
-    sow_report *report = REPORT_OF("bad", "good");
-    sow_json *run = item(report, sow_report_n_items(report) - 2);
-    check_text(run, "run", "bad");
-    check_text(run, "verdict", verdict);
-    check_has(run, "found", reason);
-    char *page = page_of(report);
-    assert_non_null(strstr(page, verdict));
-    SOW_FREE(&page);
-    sow_json_destroy(&run);
-    sow_report_close(&report);
-}
-
-static void test_run_when_a_file_is_broken_then_invalid_with_one_reason(void **state)
-{
-    (void)state;
-    char path[SOW_TEXT], *text = NULL;
-    size_t bytes = 0;
-    make_run("bad", 1, 0.4, 0.9, "");
-    write_file("bad", "metrics.jsonl", "{\"step\": 0}\n{\"step\": 1, \"norm\"\n{\"step\": 2}\n");
-    check_run("INVALID", "metrics.jsonl:2:");
-    write_file("bad", "metrics.jsonl", "{\"step\": 1}\n{\"step\": 0}\n");
-    check_run("INVALID", "metrics.jsonl:2: step: 0 comes after 1");
-    write_file("bad", "metrics.jsonl", "");
-    check_run("INVALID", "metrics.jsonl: has no line");
-    make_run("bad", 1, 0.4, 0.9, "");
-    write_file("bad", "config.yaml", "es: {sigmo: 1}\n");
-    check_run("INVALID", "es.sigmo");
-    make_run("bad", 1, 0.4, 0.9, "");
-    write_file("bad", "run.json", "{");
-    check_run("INVALID", "run.json");
-    make_run("bad", 1, 0.4, 0.9, "");
-    write_file("bad", "drift.jsonl", "{\"step\": 2, \"all\": {\"n\": 1, \"norm\": 2}}\n{\"st");
-    check_run("INVALID", "drift.jsonl: the last line is torn");
-    make_run("bad", 1, 0.4, 0.9, "");
-    write_file("bad", "drift.jsonl", "");
-    path_of("bad", "ledger.jsonl", path);
-    CHECK_OK(sow_file_read(path, 1 << 20, &text, &bytes));
-    *strstr(text, "0x1p-1") = '1';
-    CHECK_OK(sow_file_write(path, text, bytes));
-    SOW_FREE(&text);
-    check_run("INVALID", "ledger.jsonl");
-}
-
-static void test_run_when_config_is_not_what_was_run_then_invalid(void **state)
-{
-    (void)state;
-    make_run("bad", 1, 0.4, 0.9, "");
-    write_file("bad", "config.yaml",
-               "model: {path: base}\nrun: {seed: 1, steps: 2}\ntask: {name: countdown}\nes: {sigma: 0.5}\n"
-               "probes: [{task: calc, rows: 100, every: 2}, {task: mc, rows: 100, every: 2}]\n");
-    check_run("INVALID", "es.sigma is 0.5, but the ledger was made with 0.001");
-}
-
-static void test_run_when_a_planned_probe_is_missing_then_invalid_and_not_counted(void **state)
-{
-    (void)state;
-    make_run("good", 2, 0.4, 0.9, "");
-    make_run("bad", 1, 0.4, 0.9, "");
-    write_file(
-        "bad", "metrics.jsonl",
-        "{\"step\": 0, \"eval\": {\"accuracy\": 0.2}, \"probes\": [{\"task\": \"calc\", \"accuracy\": 1.0}, {\"task\": "
-        "\"mc\", \"accuracy\": 1.0}]}\n{\"step\": 1, \"norm\": 1.0}\n"
-        "{\"step\": 2, \"norm\": 1.0, \"eval\": {\"accuracy\": 0.9}, \"probes\": [null, {\"task\": \"mc\", "
-        "\"accuracy\": 1.0}]}\n");
-    sow_report *report = REPORT_OF("bad", "good");
-    sow_json *group = item(report, 0), *run = item(report, 1);
-    check_has(run, "found", "calc is missing");
-    CHECK_NEAR(number(group, "seeds", NULL), 1, 0);
-    CHECK_NEAR(number(group, "target", "mean"), 0.4, 0);
-    sow_json_destroy(&run);
-    sow_json_destroy(&group);
-    sow_report_close(&report);
-}
-
-static void test_run_when_still_at_work_then_unfinished_and_shown_as_far_as_it_is(void **state)
-{
-    (void)state;
-    make_run("bad", 1, 0.4, 0.9, "");
-    write_file("bad", "status.json", "{\"state\": \"running\", \"step\": 0, \"steps\": 2}");
-    write_file("bad", "metrics.jsonl",
-               "{\"step\": 0, \"eval\": {\"accuracy\": 0.2}, \"probes\": [{\"task\": \"calc\", \"accuracy\": 1.0}, "
-               "null]}\n{\"ste");
-    sow_report *report = REPORT_OF("bad");
-    sow_json *group = item(report, 0), *run = item(report, 1);
-    check_text(run, "verdict", "UNFINISHED");
-    check_text(run, "found", "");
-    check_text(group, "note", "unfinished");
-    CHECK_NEAR(number(group, "target", "mean"), 0.2, 0);
-    CHECK_NEAR(number(group, "step", NULL), 0, 0);
-    sow_json_destroy(&run);
-    sow_json_destroy(&group);
-    sow_report_close(&report);
-}
-
-static void test_open_when_a_folder_is_no_run_then_refused(void **state)
-{
-    (void)state;
-    char *folders[] = {top};
-    sow_report *report = NULL;
-    CHECK_FAILS(sow_report_open(folders, 1, &report), SOW_EIO, "expected the folder of a run");
-    write_file("odd", "status.json", "{\"state\": \"asleep\"}");
-    char path[SOW_TEXT];
-    CHECK_OK(sow_file_join(top, "odd", path, sizeof path));
-    folders[0] = path;
-    CHECK_FAILS(sow_report_open(folders, 1, &report), SOW_EFORMAT, "asleep");
-    assert_null(report);
-}
-
 /* ---- Text of strangers ---- */
 
 static void test_page_when_names_are_hostile_then_nothing_gets_out_of_its_place(void **state)
@@ -568,7 +302,6 @@ static void test_report_without_memory_fails_cleanly(void **state)
     assert_int_equal(rc, SOW_OK);
     assert_true(n > 20);
 }
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -580,11 +313,6 @@ int main(void)
         cmocka_unit_test(test_groups_when_bases_differ_then_warned_and_apart),
         cmocka_unit_test(test_groups_when_probes_differ_then_warned),
         cmocka_unit_test(test_page_when_files_are_there_then_their_figures_are_too),
-        cmocka_unit_test(test_run_when_a_file_is_broken_then_invalid_with_one_reason),
-        cmocka_unit_test(test_run_when_config_is_not_what_was_run_then_invalid),
-        cmocka_unit_test(test_run_when_a_planned_probe_is_missing_then_invalid_and_not_counted),
-        cmocka_unit_test(test_run_when_still_at_work_then_unfinished_and_shown_as_far_as_it_is),
-        cmocka_unit_test(test_open_when_a_folder_is_no_run_then_refused),
         cmocka_unit_test(test_page_when_names_are_hostile_then_nothing_gets_out_of_its_place),
         cmocka_unit_test(test_csv_when_texts_are_odd_then_fields_are_quoted),
         cmocka_unit_test(test_report_without_memory_fails_cleanly),
