@@ -86,6 +86,8 @@ sow_code report_mean_html(sow_words *out, const report_mean *mean, int measure)
     if (isfinite(mean->low) && isfinite(mean->high))
         SOW_TRY(sow_words_print(out, "<small>[%s, %s]</small>", report_number(low, mean->low, m->scale, m->digits),
                                 report_number(high, mean->high, m->scale, m->digits)));
+    if (mean->is_partial)
+        SOW_TRY(sow_words_print(out, "<small>n = %lld</small>", (long long)mean->n));
     return sow_words_print(out, "</span></td>");
 }
 
@@ -147,7 +149,8 @@ sow_code report_page_table(const report *r, sow_words *out)
         sow_words_print(out,
                         "<section><h2>Groups</h2>\n<div class=\"scroll\"><table class=\"cards\"><caption>Mean over the "
                         "seeds of a group at the last evaluation, with the interval of 95 %% below it (two or more "
-                        "seeds: Student's t; one seed: by its items).%s",
+                        "seeds: Student's t; one seed: by its items). Where fewer seeds than the group's have a "
+                        "number, n says how many.%s",
                         ""));
     for (int64_t g = 0; g < r->n_groups; g++)
         has_left_out = has_left_out || r->groups[g].n_used < r->groups[g].n;

@@ -91,13 +91,15 @@ static int measure_of(const char *id)
 /* "45.8 [41.5, 50.2]" */
 static sow_code add_mean(sow_words *out, const report_mean *mean, const report_measure *m, int width)
 {
-    char text[128] = "-", number[32], low[32], high[32];
+    char text[160] = "-", number[32], low[32], high[32];
     if (mean->n > 0) {
         int n = snprintf(text, sizeof text, "%s", report_number(number, mean->mean, m->scale, m->digits));
         if (isfinite(mean->low) && isfinite(mean->high))
             (void)snprintf(text + n, sizeof text - (size_t)n, " [%s, %s]",
                            report_number(low, mean->low, m->scale, m->digits),
                            report_number(high, mean->high, m->scale, m->digits));
+        if (mean->is_partial)
+            (void)snprintf(text + strlen(text), sizeof text - strlen(text), " (n %lld)", (long long)mean->n);
     }
     return sow_words_print(out, "  %-*s", width, text);
 }

@@ -146,9 +146,11 @@ int64_t report_next_used(const report *r, const report_group *group, int64_t run
 
 typedef enum report_interval { REPORT_NO_INTERVAL, REPORT_BY_SEEDS, REPORT_BY_ITEMS } report_interval;
 
-/* A mean over seeds.  low, high: 95 % interval, NAN where there is none. */
+/* A mean over seeds.  low, high: 95 % interval, NAN where there is none.  is_partial: some seeds of the group lack the
+ * number. */
 typedef struct report_mean {
     int64_t n;
+    bool is_partial;
     double mean, low, high;
     report_interval interval;
 } report_mean;

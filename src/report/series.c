@@ -115,9 +115,11 @@ sow_code report_group_value(const report *r, const report_group *group, int meas
         one = m;
         values[n++] = m.mean;
     }
-    *out = n == 1 ? one : report_mean_of(values, n, (double)NAN, (double)NAN);
+    /* One of several seeds has no interval: its items' would stand where the others have Student's. */
+    *out = group->n_used == 1 && n == 1 ? one : report_mean_of(values, n, (double)NAN, (double)NAN);
     if (measures[measure].kind == COST && n < COST_SEEDS)
         *out = (report_mean){.n = n, .mean = out->mean, .low = (double)NAN, .high = (double)NAN};
+    out->is_partial = n < group->n_used;
     SOW_FREE(&values);
     return SOW_OK;
 }

@@ -51,6 +51,42 @@ static void test_groups_when_one_seed_then_wilson_and_newcombe(void **state)
     sow_report_close(&report);
 }
 
+/* Two seeds at work, of which one has answered the probes: no interval of items in the place of Student's. */
+static void test_groups_when_a_number_is_of_fewer_seeds_then_n_says_so(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"a", "b"}, *const probes[] = {"null", "{\"task\": \"calc\", \"rows\": 100, "
+                                                                              "\"accuracy\": 0.9, \"low\": 0.8, "
+                                                                              "\"high\": 1.0}"};
+    for (int i = 0; i < 2; i++) {
+        char metrics[512];
+        make_run(names[i], i + 1, 0.4, 0.9, "");
+        write_file(names[i], "status.json", "{\"state\": \"running\", \"step\": 0, \"steps\": 2}");
+        write_file(names[i], "items.jsonl", "");
+        (void)snprintf(metrics, sizeof metrics,
+                       "{\"step\": 0, \"eval\": {\"task\": \"countdown\", \"rows\": 100, \"accuracy\": 0.%d}, "
+                       "\"probes\": [%s, null]}\n",
+                       2 + i, probes[i]);
+        write_file(names[i], "metrics.jsonl", metrics);
+    }
+    sow_report *report = REPORT_OF("a", "b");
+    sow_json *group = item(report, 0);
+    sow_words table = {0};
+    CHECK_NEAR(number(group, "seeds", NULL), 2, 0);
+    check_text(sow_json_get(group, "target"), "interval", "student-t");
+    CHECK_NEAR(number(group, "prior", "n"), 1, 0);
+    check_text(sow_json_get(group, "prior"), "interval", "none");
+    CHECK_OK(sow_report_write_table(report, &table));
+    assert_non_null(strstr(table.text, " 90.0 (n 1) "));
+    assert_null(strstr(table.text, "(n 2)"));
+    char *page = page_of(report);
+    assert_non_null(strstr(page, "90.0<small>n = 1</small>"));
+    SOW_FREE(&page);
+    sow_words_fini(&table);
+    sow_json_destroy(&group);
+    sow_report_close(&report);
+}
+
 /* 100 items of which 5 were gained and 15 lost: the paired interval is the narrower one. */
 static void test_groups_when_items_are_known_then_the_change_is_a_paired_one(void **state)
 {
@@ -307,6 +343,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_groups_when_seeds_differ_then_one_with_students_interval),
         cmocka_unit_test(test_groups_when_one_seed_then_wilson_and_newcombe),
+        cmocka_unit_test(test_groups_when_a_number_is_of_fewer_seeds_then_n_says_so),
         cmocka_unit_test(test_groups_when_items_are_known_then_the_change_is_a_paired_one),
         cmocka_unit_test(test_groups_when_settings_differ_then_named_by_the_fewest_that_tell_them_apart),
         cmocka_unit_test(test_groups_when_the_same_seed_comes_twice_then_counted_once),
