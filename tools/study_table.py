@@ -24,21 +24,20 @@ def lines(path):
 
 def read(folder):
     """{step: {...}} of a run's evaluations."""
-    out, tokens, flops = {}, 0, 0.0
+    out, flops = {}, 0.0
     kl = {line["step"]: line for line in lines(f"{folder}/kl.jsonl")}
     drift = {line["step"]: line for line in lines(f"{folder}/drift.jsonl")}
     for line in lines(f"{folder}/metrics.jsonl"):
-        tokens += line.get("tokens", 0) + line.get("rollout_tokens", 0)
         flops += line.get("flops", line.get("flops_per_s", 0) * line.get("eval_s", 0))
         if "eval" not in line or not line["probes"] or line["probes"][0] is None:
             continue
         scores = {p["task"]: p["accuracy"] for p in line["probes"]}
         step, row = line["step"], {"countdown": line["eval"]["accuracy"], "format": line["eval"]["format"], **scores}
         row["prior"] = sum(scores[s] for s in SKILLS) / len(SKILLS)
-        row["norm"], row["tokens"], row["tflop"] = line.get("norm", 0.0), tokens, flops / 1e12
+        row["norm"], row["tokens"], row["tflop"] = line.get("norm", 0.0), line.get("num_tokens"), flops / 1e12
         if step in kl:
             row["kl_target"] = kl[step]["eval"]["kl_exact"]
-            row["kl_prior"] = statistics.mean(p["kl_exact"] for p in kl[step]["probes"] if p and "kl_exact" in p)
+            row["kl_prior"] = statistics.mean(p["kl_exact"] for p in kl[step]["probes"] if p["task"] in SKILLS)
         if step in drift:
             row["same_bf16"] = drift[step]["all"].get("same_bf16")
         out[step] = row
@@ -77,7 +76,8 @@ def table(arm, runs):
 def main():
     folder, out = sys.argv[1], sys.argv[2]
     print("# Tables\n\nMade by `tools/study_table.py` from the runs of `jobs/study.sh`. Accuracies in %, held-out items, greedy: mean over seeds ± half of the "
-          "95 % interval (Student's t), and each seed. `prior`: mean of the five skills. KL: exact, nats per token of fixed base continuations.")
+          "95 % interval (Student's t), and each seed. `prior`: mean of the five skills. KL: exact, nats per token of fixed base continuations; KL prior: mean of the five "
+          "skills, without multiple choice, whose prompts are those of calc.")
     with open(out, "w", newline="") as file:
         writer = csv.writer(file)
         keys = ("countdown", "format", "prior", *SKILLS, "mc", "norm", "tokens", "tflop", "kl_target", "kl_prior", "same_bf16")

@@ -81,11 +81,40 @@ grep -q 'gnuplot is not installed' err || fail "without gnuplot: $(cat err)"
 grep -q 'gnuplot is not installed' bare.html || fail "the page does not say that gnuplot is missing"
 if grep -q 'class="plot"' bare.html; then fail "a figure without gnuplot"; fi
 
+# The study's tables have the report's numbers.
+skills="calc eval rev sort count"
+cat >grpo.yaml <<EOF
+method: grpo
+model: {path: $sprout}
+run: {steps: 2, checkpoint_every: 0, eval_every: 1, eval_rows: 20, samples: 1}
+grpo: {group_size: 4, prompts_per_step: 8, minibatch: 8, learning_rate: 0.003}
+task: {name: countdown, form: short}
+measure: {drift_every: 1, kl_every: 1, kl_rows: 10}
+probes:
+$(for skill in $skills mc; do echo "  - {task: $skill, rows: 20, every: 1}"; done)
+EOF
+status 0 sower run grpo.yaml --out study/grpo-seed1
+status 0 sower report study/grpo-seed1 -o study/page.html --csv study/all.csv
+status 0 python3 "$source_folder/tools/study_table.py" study study/evaluations.csv
+python "the study's tables" <<'EOF'
+import csv
+of = {"countdown": "target", "prior": "prior", "mc": "choice", "norm": "norm", "tokens": "total.tokens", "kl_target": "kl_exact.target", "kl_prior": "kl_exact.prior"}
+rows = {(r["step"], r["metric"]): float(r["value"]) for r in csv.DictReader(open("study/all.csv"))}
+table = list(csv.DictReader(open("study/evaluations.csv")))
+if [r["step"] for r in table] != ["0", "1", "2"]:
+    print("steps", [r["step"] for r in table])
+for r in table:
+    for key, metric in of.items():
+        want = rows.get((r["step"], metric))
+        if (want is None) != (r[key] == "") or (want is not None and abs(float(r[key]) - want) > 1e-5 * abs(want)):
+            print(r["step"], key, r[key], "of", want)
+EOF
+
 # What was changed or is not there.
 cp -r es-1 changed
 sed -i '3s/0x1/0x2/' changed/ledger.jsonl
 status 0 sower report changed es-2 -o changed.html
-grep -q 'INVALID' changed.html || fail "a changed ledger is not INVALID"
+grep -q 'class="tag INVALID">INVALID</span> changed ' changed.html || fail "a changed ledger is not INVALID"
 python "a changed ledger" <<'EOF'
 import json
 lines = [json.loads(line) for line in open("out")]
