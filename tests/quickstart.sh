@@ -25,5 +25,5 @@ for method, (step, low, high, prior_low, prior_high) in ranges.items():
     if method == "es":
         assert abs(last["norm"] / last["norm_law"] - 1) < 0.02
 page = open(f"{sys.argv[1]}/report.html").read()
-assert page.count("<svg") >= 4 and "VALID" in page and page.rstrip().endswith("</html>")
+assert page.count("<svg class=\"plot\"") >= 4 and "All runs are VALID." in page and page.rstrip().endswith("</html>")
 PYTHON
