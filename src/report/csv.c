@@ -70,18 +70,26 @@ done:
 
 /* ---- JSON ---- */
 
-static void put_mean(sow_line *line, const char *id, const report_mean *mean)
+/* A key that names a unit has its numbers in it (tokens, seconds, tflop); accuracies are shares. */
+static double scale_of(const report_measure *m)
+{
+    return strcmp(m->id, "tflop") == 0 ? m->scale : 1;
+}
+
+static void put_mean(sow_line *line, int measure, const report_mean *mean)
 {
     static const char *const words[] = {"none", "student-t", "wilson"};
+    const char *id = report_measure_at(measure)->id;
+    const double scale = scale_of(report_measure_at(measure));
     bool is_change = strstr(id, "_change") != NULL && mean->interval == REPORT_BY_ITEMS;
     if (mean->n == 0) {
         sow_line_null(line, id);
         return;
     }
     sow_line_begin_object(line, id);
-    sow_line_real(line, "mean", mean->mean);
-    sow_line_real(line, "low", mean->low);
-    sow_line_real(line, "high", mean->high);
+    sow_line_real(line, "mean", scale * mean->mean);
+    sow_line_real(line, "low", scale * mean->low);
+    sow_line_real(line, "high", scale * mean->high);
     sow_line_int(line, "n", mean->n);
     sow_line_string(line, "interval", is_change ? "newcombe" : words[mean->interval]);
     sow_line_end_object(line);
@@ -100,7 +108,7 @@ static sow_code put_group(sow_line *line, const report *r, int64_t g)
     for (int m = 0; m < report_measure_count(); m++) {
         report_mean mean = {0};
         SOW_TRY(report_group_value(r, group, m, &mean));
-        put_mean(line, report_measure_at(m)->id, &mean);
+        put_mean(line, m, &mean);
     }
     return SOW_OK;
 }
@@ -115,6 +123,7 @@ static sow_code put_run(sow_line *line, const report *r, int64_t i)
     if (run->has_options)
         sow_line_int(line, "seed", run->options.run.seed);
     sow_line_string(line, "state", sow_state_name(run->status.state));
+    sow_line_string(line, "reason", run->status.reason);
     sow_line_string(line, "verdict", report_run_verdict(run));
     sow_line_string(line, "verdict_reasons", run->status.verdict_reasons);
     sow_line_string(line, "found", run->reasons.bytes > 0 ? run->reasons.text : "");
@@ -122,7 +131,7 @@ static sow_code put_run(sow_line *line, const report *r, int64_t i)
     sow_line_int(line, "step", report_run_end(run));
     for (int m = 0; m < report_measure_count(); m++) {
         report_mean mean = report_run_value(run, m, report_run_end(run));
-        put_mean(line, report_measure_at(m)->id, &mean);
+        put_mean(line, m, &mean);
     }
     return SOW_OK;
 }

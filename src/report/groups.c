@@ -287,7 +287,21 @@ static bool has_seeds_of(const report_run *a, const report_run *b)
            a->options.task.seed == b->options.task.seed;
 }
 
-/* Of two runs with the same seeds the better one counts: they are the same run twice, and no two samples. */
+/* The last step that a run told of, -1: none. */
+static int64_t last_step_of(const report_run *run)
+{
+    const report_frame *metrics = &run->frames[REPORT_METRICS];
+    return metrics->n_rows == 0 ? -1 : metrics->steps[metrics->n_rows - 1];
+}
+
+/* Whether `a` counts rather than `b`: by verdict, then by how far it came. */
+static bool is_better(const report_run *a, const report_run *b)
+{
+    return grade_of(a) != grade_of(b) ? grade_of(a) < grade_of(b) : last_step_of(a) > last_step_of(b);
+}
+
+/* Of two runs with the same seeds the better one counts, the first if they are alike: they are the same run twice, and
+ * no two samples. */
 static sow_code find_copies(report *r)
 {
     for (int64_t i = 0; i < r->n_runs; i++)
@@ -295,7 +309,7 @@ static sow_code find_copies(report *r)
             report_run *a = &r->runs[j], *b = &r->runs[i];
             if (a->group != b->group || a->is_copy || b->is_copy || !has_seeds_of(a, b))
                 continue;
-            report_run *copy = grade_of(b) < grade_of(a) ? a : b;
+            report_run *copy = is_better(b, a) ? a : b;
             copy->is_copy = true;
             SOW_TRY(report_warn(r, "%s and %s have the same configuration and seeds: only %s is counted", a->name,
                                 b->name, copy == a ? b->name : a->name));

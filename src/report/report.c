@@ -131,6 +131,8 @@ static sow_code add_runs(const sow_report *r, sow_words *out)
         SOW_TRY(sow_words_print(out, "%s: %s, %s at step %lld of %lld", run->name, report_run_verdict(run),
                                 sow_state_name(run->status.state), (long long)run->status.step,
                                 (long long)run->status.steps));
+        if (run->status.reason[0] != '\0')
+            SOW_TRY(sow_words_print(out, ": %s", run->status.reason));
         if (run->status.verdict_reasons[0] != '\0')
             SOW_TRY(sow_words_print(out, ": %s", run->status.verdict_reasons));
         if (run->reasons.bytes > 0)

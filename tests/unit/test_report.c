@@ -29,7 +29,7 @@ static void test_groups_when_seeds_differ_then_one_with_students_interval(void *
     CHECK_NEAR(number(group, "norm_per_law", "mean"), 0.8, 1e-12);
     CHECK_NEAR(number(group, "tokens", "mean"), 2000, 0);
     CHECK_NEAR(number(group, "seconds", "mean"), 5, 1e-12);
-    CHECK_NEAR(number(group, "tflop", "mean"), 4e9, 1e-3);
+    CHECK_NEAR(number(group, "tflop", "mean"), 0.004, 1e-9);
     sow_json_destroy(&group);
     sow_report_close(&report);
     assert_null(report);
@@ -151,6 +151,33 @@ static void test_groups_when_the_same_seed_comes_twice_then_counted_once(void **
     CHECK_NEAR(number(group, "runs", NULL), 2, 0);
     assert_int_equal(sow_report_n_warnings(report), 1);
     assert_non_null(strstr(sow_report_warning(report, 0), "only a is counted"));
+    sow_json_destroy(&group);
+    sow_report_close(&report);
+}
+
+/* The one that came further, wherever it stands; and why it has not ended is told. */
+static void test_groups_when_copies_are_unfinished_then_the_longer_one_counts(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"a", "b"};
+    make_run("a", 1, 0.4, 0.9, "");
+    make_run("b", 1, 0.4, 0.9, "");
+    for (int i = 0; i < 2; i++)
+        write_file(names[i], "status.json",
+                   "{\"state\": \"failed\", \"step\": 1, \"steps\": 2, \"reason\": \"rank 3 was lost\"}");
+    write_file("a", "metrics.jsonl",
+               "{\"step\": 0, \"eval\": {\"task\": \"countdown\", \"rows\": 100, \"accuracy\": 0.2}}\n");
+    sow_report *report = REPORT_OF("a", "b");
+    sow_json *group = item(report, 0), *run = item(report, 2);
+    sow_words table = {0};
+    CHECK_NEAR(number(group, "step", NULL), 2, 0);
+    assert_non_null(strstr(sow_report_warning(report, 0), "only b is counted"));
+    check_text(run, "run", "b");
+    check_text(run, "reason", "rank 3 was lost");
+    CHECK_OK(sow_report_write_table(report, &table));
+    assert_non_null(strstr(table.text, "b: UNFINISHED, failed at step 1 of 2: rank 3 was lost\n"));
+    sow_words_fini(&table);
+    sow_json_destroy(&run);
     sow_json_destroy(&group);
     sow_report_close(&report);
 }
@@ -347,6 +374,7 @@ int main(void)
         cmocka_unit_test(test_groups_when_items_are_known_then_the_change_is_a_paired_one),
         cmocka_unit_test(test_groups_when_settings_differ_then_named_by_the_fewest_that_tell_them_apart),
         cmocka_unit_test(test_groups_when_the_same_seed_comes_twice_then_counted_once),
+        cmocka_unit_test(test_groups_when_copies_are_unfinished_then_the_longer_one_counts),
         cmocka_unit_test(test_groups_when_bases_differ_then_warned_and_apart),
         cmocka_unit_test(test_groups_when_probes_differ_then_warned),
         cmocka_unit_test(test_page_when_files_are_there_then_their_figures_are_too),
