@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { SHOWN_VALUE = 32 };
+enum { SHOWN_VALUE = 32, WORD = 64 };
 
 sow_code report_warn(report *r, const char *fmt, ...)
 {
@@ -92,12 +92,26 @@ static void add_words(char name[REPORT_NAME], const char *comma, const char *wor
     cut(name, REPORT_NAME - 16);
 }
 
+/* "anchor" of es.anchor, "task" of task.name, "probe 2 rows" of probes[1].rows, "model" of model.path. */
+static void word_key(const char *key, char out[WORD])
+{
+    const char *dot = strrchr(key, '.');
+    long long probe = 0;
+    if (sscanf(key, "probes[%lld].", &probe) == 1 && dot != NULL)
+        (void)snprintf(out, WORD, "probe %lld%s%.32s", probe + 1, strcmp(dot, ".task") == 0 ? "" : " ",
+                       strcmp(dot, ".task") == 0 ? "" : dot + 1);
+    else if (strcmp(key, "model.path") == 0 || strcmp(key, "task.name") == 0)
+        (void)snprintf(out, WORD, "%.*s", (int)strcspn(key, "."), key);
+    else
+        (void)snprintf(out, WORD, "%.32s", dot == NULL ? key : dot + 1);
+}
+
 /* "anchor l2", "mirrored", "no mirrored", "model sprout"; "" for a default. */
 static void word_setting(const report_run *run, const char *key, char out[REPORT_NAME])
 {
     const report_setting *s = find_setting(run, key);
-    char value[SOW_TEXT];
-    const char *dot = strrchr(key, '.'), *slash = NULL;
+    char value[SOW_TEXT], word[WORD];
+    const char *slash = NULL;
     out[0] = '\0';
     if (s == NULL || strcmp(s->value, s->default_value) == 0)
         return;
@@ -105,8 +119,7 @@ static void word_setting(const report_run *run, const char *key, char out[REPORT
     slash = strcmp(key, "model.path") == 0 ? strrchr(value, '/') : NULL;
     memmove(value, slash == NULL ? value : slash + 1, strlen(slash == NULL ? value : slash + 1) + 1);
     cut(value, SHOWN_VALUE);
-    const char *word = strcmp(key, "model.path") == 0 || dot == NULL ? key : dot + 1;
-    word = strcmp(key, "model.path") == 0 ? "model" : word;
+    word_key(key, word);
     if (strcmp(key, "method") == 0)
         (void)snprintf(out, REPORT_NAME, "%s", value);
     else if (strcmp(value, "true") == 0)
@@ -114,7 +127,7 @@ static void word_setting(const report_run *run, const char *key, char out[REPORT
     else if (strcmp(value, "false") == 0)
         (void)snprintf(out, REPORT_NAME, "no %s", word);
     else
-        (void)snprintf(out, REPORT_NAME, "%s %s", word, value[0] != '\0' ? value : "none");
+        (void)snprintf(out, REPORT_NAME, "%s %.60s", word, value[0] != '\0' ? value : "none");
     for (char *c = out; *c != '\0'; c++)
         *c = (unsigned char)*c < ' ' || *c == 0x7f ? '?' : *c;
 }
@@ -159,8 +172,14 @@ static int64_t count_named(const report *r, const char *key)
     return n;
 }
 
-/* The useful setting of a kind (those that determine the result, or the others) that fewest names would have; NULL: no
- * more is of use. */
+/* A model's path is free of consequence, its weights are not; probes only look on. */
+static bool is_of_no_result(const report_setting *s)
+{
+    return (s->is_free && strcmp(s->key, "model.path") != 0) || strncmp(s->key, "probes[", 7) == 0;
+}
+
+/* The useful setting of a kind (those that determine the result, or the others) that fewest names would have, and one
+ * of them at least; NULL: no more is of use. */
 static const char *find_best(const report *r, bool is_free, const key_list *chosen)
 {
     const char *best = NULL;
@@ -169,9 +188,8 @@ static const char *find_best(const report *r, bool is_free, const key_list *chos
         const report_run *run = first_run(r, g);
         for (int64_t i = 0; i < run->n_settings; i++) {
             const report_setting *s = &run->settings[i];
-            bool is_model = strcmp(s->key, "model.path") == 0;
-            if ((s->is_free && !is_model) != is_free || report_setting_is_idle(s->key) ||
-                !is_of_use(r, chosen, s->key) || count_named(r, s->key) >= least)
+            if (is_of_no_result(s) != is_free || report_setting_is_idle(s->key) || !is_of_use(r, chosen, s->key) ||
+                count_named(r, s->key) >= least || count_named(r, s->key) == 0)
                 continue;
             best = s->key;
             least = count_named(r, s->key);

@@ -78,7 +78,7 @@ done:
 /* Columns that a terminal has room for. */
 static const char *const shown[] = {"target", "prior",        "prior_change", "choice",
                                     "norm",   "norm_per_law", "tokens",       "seconds"};
-enum { N_SHOWN = sizeof shown / sizeof *shown, NAME_COLUMNS = 34 };
+enum { N_SHOWN = sizeof shown / sizeof *shown };
 
 static int measure_of(const char *id)
 {
@@ -109,17 +109,27 @@ static int width_of(const report_measure *m)
     return m->scale == 100 ? 20 : 8;
 }
 
-/* A name in its column: cut between characters; its own width is counted in characters. */
-static sow_code add_name(sow_words *out, const char *name)
+/* In characters, not bytes. */
+static int length_of(const char *name)
 {
-    int used = 0;
-    for (; *name != '\0'; name++) {
-        bool is_start = ((unsigned char)*name & 0xc0) != 0x80;
-        if (is_start && ++used > NAME_COLUMNS)
-            return SOW_OK;
-        SOW_TRY(sow_words_add(out, name, 1));
-    }
-    return sow_words_print(out, "%*s", NAME_COLUMNS - used, "");
+    int n = 0;
+    for (; *name != '\0'; name++)
+        n += ((unsigned char)*name & 0xc0) != 0x80;
+    return n;
+}
+
+/* Names are whole: what tells groups apart may be their last word. */
+static int width_of_names(const sow_report *r)
+{
+    int width = 34;
+    for (int64_t g = 0; g < r->n_groups; g++)
+        width = length_of(r->groups[g].name) > width ? length_of(r->groups[g].name) : width;
+    return width;
+}
+
+static sow_code add_name(sow_words *out, const char *name, int width)
+{
+    return sow_words_print(out, "%s%*s", name, width - length_of(name), "");
 }
 
 static sow_code add_runs(const sow_report *r, sow_words *out)
@@ -144,7 +154,8 @@ static sow_code add_runs(const sow_report *r, sow_words *out)
 
 sow_code sow_report_write_table(const sow_report *r, sow_words *out)
 {
-    SOW_TRY(add_name(out, "group"));
+    int width = width_of_names(r);
+    SOW_TRY(add_name(out, "group", width));
     SOW_TRY(sow_words_print(out, " %5s %6s", "seeds", "step"));
     for (int i = 0; i < N_SHOWN; i++) {
         const report_measure *m = report_measure_at(measure_of(shown[i]));
@@ -155,7 +166,7 @@ sow_code sow_report_write_table(const sow_report *r, sow_words *out)
     SOW_TRY(sow_words_print(out, "\n"));
     for (int64_t g = 0; g < r->n_groups; g++) {
         const report_group *group = &r->groups[g];
-        SOW_TRY(add_name(out, group->name));
+        SOW_TRY(add_name(out, group->name, width));
         SOW_TRY(sow_words_print(out, " %5lld %6lld", (long long)group->n_used, (long long)group->end_step));
         for (int i = 0; i < N_SHOWN; i++) {
             report_mean mean = {0};

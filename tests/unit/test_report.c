@@ -140,6 +140,43 @@ static void test_groups_when_settings_differ_then_named_by_the_fewest_that_tell_
     sow_report_close(&report);
 }
 
+/* Probes that only one of two has differ in values that are defaults too: those say nothing.  A name says whose name or
+ * rows it means, and the table shows it whole. */
+static void test_groups_when_probes_or_tasks_differ_then_named_by_them(void **state)
+{
+    (void)state;
+    static const char *const yamls[] = {
+        "method: grpo\ntask: {name: countdown}\nprobes: [{task: calc, rows: 100, every: 2}]\n",
+        "method: grpo\ntask: {name: countdown}\nprobes: [{task: calc, rows: 100, every: 2}, {task: rev, rows: 50}]\n",
+        "method: grpo\ntask: {name: calc}\nprobes: [{task: calc, rows: 100, every: 2}, {task: rev, rows: 60}]\n"};
+    static const char *const names[] = {"a", "b", "c"}, *const want[] = {"grpo, task countdown",
+                                                                         "grpo, task countdown, probe 2 rev",
+                                                                         "grpo, task calc, probe 2 rev"};
+    sow_words table = {0};
+    for (int i = 0; i < 3; i++) {
+        make_run(names[i], 1, 0.4, 0.9, "");
+        write_file(names[i], "config.yaml", yamls[i]);
+    }
+    sow_report *report = REPORT_OF("a", "b", "c");
+    CHECK_OK(sow_report_write_table(report, &table));
+    for (int i = 0; i < 3; i++) {
+        sow_json *group = item(report, i);
+        check_text(group, "group", want[i]);
+        sow_json_destroy(&group);
+        assert_non_null(strstr(table.text, want[i]));
+    }
+    sow_words_fini(&table);
+    sow_report_close(&report);
+    make_run("a", 1, 0.4, 0.9, "es: {tensors: model.layers.0.self_attn.q}");
+    make_run("b", 1, 0.4, 0.9, "es: {tensors: model.layers.0.self_attn.k}");
+    report = REPORT_OF("a", "b");
+    CHECK_OK(sow_report_write_table(report, &table));
+    assert_non_null(strstr(table.text, "es, tensors model.layers.0.self_attn.q "));
+    assert_non_null(strstr(table.text, "es, tensors model.layers.0.self_attn.k "));
+    sow_words_fini(&table);
+    sow_report_close(&report);
+}
+
 static void test_groups_when_the_same_seed_comes_twice_then_counted_once(void **state)
 {
     (void)state;
@@ -373,6 +410,7 @@ int main(void)
         cmocka_unit_test(test_groups_when_a_number_is_of_fewer_seeds_then_n_says_so),
         cmocka_unit_test(test_groups_when_items_are_known_then_the_change_is_a_paired_one),
         cmocka_unit_test(test_groups_when_settings_differ_then_named_by_the_fewest_that_tell_them_apart),
+        cmocka_unit_test(test_groups_when_probes_or_tasks_differ_then_named_by_them),
         cmocka_unit_test(test_groups_when_the_same_seed_comes_twice_then_counted_once),
         cmocka_unit_test(test_groups_when_copies_are_unfinished_then_the_longer_one_counts),
         cmocka_unit_test(test_groups_when_bases_differ_then_warned_and_apart),
