@@ -17,7 +17,7 @@ typedef struct sow_table_row {
     int64_t step;
     double accuracy, low, high;             /* of the held-out rows of the target, with Wilson's 95 % interval */
     double reward, reward_low, reward_high; /* of the same rows */
-    double probes[SOW_MAX_PROBES], prior;   /* accuracies, and their mean if all are there */
+    double probes[SOW_MAX_PROBES], prior;   /* accuracies, and their mean without `mc` if all are there */
     double norm, norm_law;
 } sow_table_row;
 

@@ -196,7 +196,16 @@ static sow_code derive_kl(report_run *run, int64_t row)
     return SOW_OK;
 }
 
-static sow_code derive_row(report_run *run, int64_t row, double base, bool has_plain_probes, spent *total)
+bool report_run_is_evaluated(const report_run *run, int64_t row)
+{
+    static const char *const names[] = {"target", "prior", "choice"};
+    bool is = false;
+    for (int i = 0; i < 3; i++)
+        is = is || isfinite(value_at(&run->frames[REPORT_METRICS], row, names[i], "", ""));
+    return is;
+}
+
+static sow_code derive_row(report_run *run, int64_t row, double base, spent *total)
 {
     report_frame *metrics = &run->frames[REPORT_METRICS];
     double norm = value_at(metrics, row, "norm", "", ""), law = value_at(metrics, row, "norm_law", "", "");
@@ -204,7 +213,7 @@ static sow_code derive_row(report_run *run, int64_t row, double base, bool has_p
         SOW_TRY(report_frame_set(metrics, "norm", row, isfinite(norm) ? (double)NAN : 0));
     norm = metrics->steps[row] == 0 ? 0 : norm;
     SOW_TRY(derive_target(run, row));
-    SOW_TRY(derive_mean(run, row, "prior", !has_plain_probes));
+    SOW_TRY(derive_mean(run, row, "prior", false));
     SOW_TRY(derive_mean(run, row, "choice", true));
     SOW_TRY(derive_kl(run, row));
     add_spent(run, row, total);
@@ -213,9 +222,7 @@ static sow_code derive_row(report_run *run, int64_t row, double base, bool has_p
     SOW_TRY(report_frame_set(metrics, "total.seconds", row, total->seconds));
     SOW_TRY(report_frame_set(metrics, "relative_norm", row, norm / base));
     SOW_TRY(report_frame_set(metrics, "norm_per_law", row, norm / law));
-    bool is_evaluated =
-        isfinite(value_at(metrics, row, "target", "", "")) || isfinite(value_at(metrics, row, "prior", "", ""));
-    run->last_row = is_evaluated ? row : run->last_row;
+    run->last_row = report_run_is_evaluated(run, row) ? row : run->last_row;
     return SOW_OK;
 }
 
@@ -223,11 +230,8 @@ sow_code report_run_derive(report_run *run)
 {
     spent total = {0};
     double base = base_norm(run);
-    bool has_plain_probes = false;
     name_probes(run);
-    for (int64_t i = 0; i < run->n_probes; i++)
-        has_plain_probes = has_plain_probes || !run->is_choice[i];
     for (int64_t row = 0; row < run->frames[REPORT_METRICS].n_rows; row++)
-        SOW_TRY(derive_row(run, row, base, has_plain_probes, &total));
+        SOW_TRY(derive_row(run, row, base, &total));
     return SOW_OK;
 }

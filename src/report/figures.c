@@ -408,8 +408,18 @@ static bool is_seen(const report *r, int64_t run, int64_t probe)
     return false;
 }
 
+static bool has_prior(const report *r)
+{
+    for (int64_t i = 0; i < r->n_runs; i++)
+        if (report_frame_find(&r->runs[i].frames[REPORT_METRICS], "prior") != NULL)
+            return true;
+    return false;
+}
+
 static sow_code make_row(const report *r, const curve_row *row, report_plots *plots)
 {
+    if (strcmp(row->y, "choice") == 0 && has_prior(r))
+        return SOW_OK;
     if (strchr(row->y, '*') == NULL)
         return make_figure(r, row, NULL, plots);
     for (int64_t i = 0; i < r->n_runs; i++)

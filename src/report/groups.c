@@ -347,8 +347,7 @@ static bool is_evaluated_at(const report_run *run, int64_t step)
 {
     const report_frame *metrics = &run->frames[REPORT_METRICS];
     int64_t row = report_frame_row(metrics, step);
-    return row >= 0 && (isfinite(report_column_at(report_frame_find(metrics, "target"), row)) ||
-                        isfinite(report_column_at(report_frame_find(metrics, "prior"), row)));
+    return row >= 0 && report_run_is_evaluated(run, row);
 }
 
 static int64_t find_end(const report *r, const report_group *group)

@@ -105,6 +105,8 @@ SOW_NODISCARD sow_code report_run_read(const char *folder, report_run *out);
 void report_run_fini(report_run *run);
 /* derive.c: names the probes and adds the columns that are made of others. */
 SOW_NODISCARD sow_code report_run_derive(report_run *run);
+/* Whether a row of metrics has target, prior or choice. */
+bool report_run_is_evaluated(const report_run *run, int64_t row);
 /* judge.c: adds the reasons that its files give. */
 SOW_NODISCARD sow_code report_run_judge(report_run *run);
 /* A text of run.json; "" if there is none.  A number of it; NAN if there is none. */

@@ -58,16 +58,20 @@ static void copy_name(const sow_json *object, char out[32])
 /* Accuracies of the probes; how many were measured at this step. */
 static int64_t read_probes(sow_table *t, const sow_json *list, sow_table_row *row)
 {
-    int64_t n = sow_json_size(list) < SOW_MAX_PROBES ? sow_json_size(list) : SOW_MAX_PROBES, n_measured = 0;
+    int64_t n = sow_json_size(list) < SOW_MAX_PROBES ? sow_json_size(list) : SOW_MAX_PROBES, n_measured = 0,
+            n_prior = 0;
     double sum = 0;
     t->n_probes = n > t->n_probes ? n : t->n_probes;
     for (int64_t i = 0; i < SOW_MAX_PROBES; i++) {
         row->probes[i] = i < n ? number_of(sow_json_at(list, i), "accuracy") : (double)NAN;
         copy_name(sow_json_at(list, i), t->probes[i]);
         n_measured += isfinite(row->probes[i]) ? 1 : 0;
-        sum += isfinite(row->probes[i]) ? row->probes[i] : 0;
+        if (i < n && strcmp(t->probes[i], "mc") != 0) { /* as docs/REPORT.md has it */
+            sum += row->probes[i];
+            n_prior++;
+        }
     }
-    row->prior = n > 0 && n_measured == n ? sum / (double)n : (double)NAN;
+    row->prior = n_prior > 0 ? sum / (double)n_prior : (double)NAN;
     return n_measured;
 }
 

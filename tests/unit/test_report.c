@@ -257,6 +257,32 @@ static void check_figures(const char *page, const char *const *ids, int n)
     }
 }
 
+/* Multiple choice alone is no prior: it is shown under its own name. */
+static void test_page_when_all_probes_are_choices_then_they_are_drawn_as_such(void **state)
+{
+    (void)state;
+    static const char *const drawn[] = {"plane-choice", "choice-norm", "choice-step", "choice-seconds", "probe-mc"};
+    make_run("choice", 1, 0.4, 0.9, "");
+    write_file(
+        "choice", "metrics.jsonl",
+        "{\"step\": 0, \"eval\": {\"accuracy\": 0.2}, \"probes\": [{\"task\": \"mc\", \"accuracy\": 0.9}]}\n"
+        "{\"step\": 2, \"norm\": 1.0, \"tokens\": 9, \"eval_s\": 1.0, \"eval\": {\"accuracy\": 0.4}, \"probes\": "
+        "[{\"task\": \"mc\", \"accuracy\": 0.8}]}\n");
+    sow_report *report = REPORT_OF("choice");
+    sow_json *group = item(report, 0);
+    assert_int_equal(sow_json_kind_of(sow_json_get(group, "prior")), SOW_JSON_NULL);
+    CHECK_NEAR(number(group, "choice", "mean"), 0.8, 0);
+    CHECK_NEAR(number(group, "choice_change", "mean"), -0.1, 1e-12);
+    char *page = page_of(report);
+    if (strstr(page, "gnuplot is not installed") == NULL)
+        check_figures(page, drawn, 5);
+    assert_null(strstr(page, "<figure id=\"plane\">"));
+    assert_null(strstr(page, "<figure id=\"prior-step\">"));
+    SOW_FREE(&page);
+    sow_json_destroy(&group);
+    sow_report_close(&report);
+}
+
 /* Sections stand in the page if their data is there. */
 static void test_page_when_files_are_there_then_their_figures_are_too(void **state)
 {
@@ -274,6 +300,7 @@ static void test_page_when_files_are_there_then_their_figures_are_too(void **sta
         (void)fprintf(stderr, "SKIP: figures, no gnuplot\n");
     if (has_gnuplot)
         check_figures(page, always, 6);
+    assert_null(strstr(page, "<figure id=\"plane-choice\">"));
     assert_null(strstr(page, "kl.jsonl"));
     assert_null(strstr(page, "spectra.jsonl"));
     SOW_FREE(&page);
@@ -415,6 +442,7 @@ int main(void)
         cmocka_unit_test(test_groups_when_copies_are_unfinished_then_the_longer_one_counts),
         cmocka_unit_test(test_groups_when_bases_differ_then_warned_and_apart),
         cmocka_unit_test(test_groups_when_probes_differ_then_warned),
+        cmocka_unit_test(test_page_when_all_probes_are_choices_then_they_are_drawn_as_such),
         cmocka_unit_test(test_page_when_files_are_there_then_their_figures_are_too),
         cmocka_unit_test(test_page_when_names_are_hostile_then_nothing_gets_out_of_its_place),
         cmocka_unit_test(test_csv_when_texts_are_odd_then_fields_are_quoted),

@@ -63,6 +63,25 @@ static void test_read_of_a_run_at_work_takes_whole_lines_only(void **state)
     assert_null(t);
 }
 
+/* Multiple choice is no part of the prior; where there is nothing else, there is no prior. */
+static void test_read_of_multiple_choice_keeps_it_out_of_the_prior(void **state)
+{
+    sow_table *t = NULL;
+    write_file("metrics.jsonl",
+               "{\"step\": 0, \"probes\": [{\"task\": \"calc\", \"accuracy\": 0.5}, {\"task\": \"mc\", \"accuracy\": "
+               "1.0}]}\n{\"step\": 1, \"probes\": [{\"task\": \"calc\", \"accuracy\": 0.25}, null]}\n");
+    assert_int_equal(sow_table_read(folder, &t), SOW_OK);
+    CHECK_NEAR(t->rows[0].prior, 0.5, 0);
+    CHECK_NEAR(t->rows[1].prior, 0.25, 0);
+    sow_table_destroy(&t);
+    write_file("metrics.jsonl", "{\"step\": 0, \"probes\": [{\"task\": \"mc\", \"accuracy\": 1.0}]}\n");
+    assert_int_equal(sow_table_read(folder, &t), SOW_OK);
+    assert_true(isnan(t->rows[0].prior));
+    CHECK_NEAR(t->rows[0].probes[0], 1, 0);
+    sow_table_destroy(&t);
+    assert_int_equal(make_run(state), 0);
+}
+
 static void test_samples_of_a_row_keep_the_first_and_the_last(void **state)
 {
     (void)state;
@@ -154,6 +173,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_read_of_a_run_at_work_takes_whole_lines_only),
+        cmocka_unit_test(test_read_of_multiple_choice_keeps_it_out_of_the_prior),
         cmocka_unit_test(test_samples_of_a_row_keep_the_first_and_the_last),
         cmocka_unit_test(test_write_escapes_lines_and_marks_what_is_missing),
         cmocka_unit_test(test_put_gives_one_object_with_null_for_what_is_missing),
