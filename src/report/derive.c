@@ -4,6 +4,7 @@
  *
  *     target, prior, choice       accuracies, with X.low and X.high (Wilson), X.change.low and X.change.high (below)
  *     total.tokens, total.flops, total.seconds       sums over the steps of training
+ *     speed                       tokens of a step over its seconds, both as in the sums
  *     norm, relative_norm, norm_per_law
  *     kl_exact.target, kl_exact.prior, ...           from kl.jsonl, so that accuracy can be drawn against them
  *
@@ -115,6 +116,7 @@ typedef struct spent {
     double tokens, flops, seconds;
 } spent;
 
+/* Evaluations, drift, KL and spectra are the phase `measure`, and no part of training. */
 static double seconds_of_phases(const report_run *run, int64_t row)
 {
     const report_frame *metrics = &run->frames[REPORT_METRICS];
@@ -122,7 +124,8 @@ static double seconds_of_phases(const report_run *run, int64_t row)
     for (int64_t i = 0; i < metrics->n_columns; i++) {
         const char *name = metrics->columns[i].name;
         size_t length = strlen(name);
-        if (strncmp(name, "phases.", 7) == 0 && length > 4 && strcmp(name + length - 4, ".avg") == 0) {
+        if (strncmp(name, "phases.", 7) == 0 && strcmp(name, "phases.measure.avg") != 0 && length > 4 &&
+            strcmp(name + length - 4, ".avg") == 0) {
             double s = report_column_at(&metrics->columns[i], row);
             sum += isfinite(s) ? s : 0;
         }
@@ -216,7 +219,11 @@ static sow_code derive_row(report_run *run, int64_t row, double base, spent *tot
     SOW_TRY(derive_mean(run, row, "prior", false));
     SOW_TRY(derive_mean(run, row, "choice", true));
     SOW_TRY(derive_kl(run, row));
+    const spent before = *total;
     add_spent(run, row, total);
+    if (row > 0 && metrics->steps[row] == metrics->steps[row - 1] + 1 && total->tokens > before.tokens)
+        SOW_TRY(report_frame_set(metrics, "speed", row,
+                                 (total->tokens - before.tokens) / (total->seconds - before.seconds)));
     SOW_TRY(report_frame_set(metrics, "total.tokens", row, total->tokens));
     SOW_TRY(report_frame_set(metrics, "total.flops", row, total->flops));
     SOW_TRY(report_frame_set(metrics, "total.seconds", row, total->seconds));

@@ -18,7 +18,7 @@ enum quantity { SHARE, PLAIN, TOKENS, FLOP, SECONDS };
 
 typedef struct curve_row {
     int section;
-    const char *id, *title; /* NULL: the probe's name */
+    const char *id, *title; /* behind the probe's name, if it is one of each probe */
     report_file file;
     const char *x, *x_label;
     enum quantity x_quantity;
@@ -148,6 +148,12 @@ static bool has_band(const line *l)
     return l->n > 0 && (l->points[0].y.interval == REPORT_BY_ITEMS || l->points[0].y.n >= BAND_SEEDS);
 }
 
+/* Of a point: over the items of a single seed, or from BAND_SEEDS seeds on. */
+static bool has_interval(const report_point *p, bool is_x)
+{
+    return isfinite(is_x ? p->x_low : p->y.low) && (p->y.n == 1 || p->y.n >= BAND_SEEDS);
+}
+
 static bool is_few(const figure *f)
 {
     return f->r->n_groups <= FEW_GROUPS;
@@ -212,7 +218,7 @@ static sow_code add_lines(figure *f)
     char colour[8];
     for (int64_t g = 0; g < f->r->n_groups; g++) {
         const line *l = &f->lines[g];
-        report_style style = report_style_of(f->r, g);
+        report_style style = report_style_in(f->r, g, f->row->section);
         int64_t shown = l->n < MOST_POINTS ? l->n : MOST_POINTS;
         if (l->n == 0)
             continue;
@@ -237,10 +243,13 @@ static sow_code add_ends(figure *f)
         const report_point *end = &l->points[l->n - 1];
         (void)report_colour_code(style.colour, colour);
         first = first == NULL && l->points[0].step == 0 ? l : first;
-        SOW_TRY(sow_words_print(f->script, "$e%lld << EOD\n%.6g %.6g %.6g %.6g\nEOD\n", (long long)g,
+        SOW_TRY(sow_words_print(f->script, "$e%lld << EOD\n%.6g %.6g %.6g %.6g %.6g %.6g\nEOD\n", (long long)g,
                                 end->x * f->x_scale, end->y.mean * f->y_scale, end->y.low * f->y_scale,
-                                end->y.high * f->y_scale));
-        if (has_band(l))
+                                end->y.high * f->y_scale, end->x_low * f->x_scale, end->x_high * f->x_scale));
+        if (has_interval(end, true))
+            SOW_TRY(add_part(f, f->r->groups[g].name, "$e%lld using 1:2:5:6 with xerrorbars lw 1.5 pt 0 lc rgb '%s'",
+                             (long long)g, colour));
+        if (has_interval(end, false))
             SOW_TRY(add_part(f, f->r->groups[g].name, "$e%lld using 1:2:3:4 with yerrorbars lw 1.5 pt 0 lc rgb '%s'",
                              (long long)g, colour));
         SOW_TRY(add_part(f, f->r->groups[g].name, "$e%lld using 1:2 with points lw 2 pt %d ps 0.8 lc rgb '%s'",
@@ -297,11 +306,11 @@ static sow_code set_range(const figure *f, const char *axis)
         const line *l = &f->lines[g];
         for (int64_t i = 0; i < l->n; i++) {
             const report_point *p = &l->points[i];
-            bool is_drawn = !is_x && has_band(l) && (f->row->flags == PATH ? i == l->n - 1 : is_few(f));
+            bool is_drawn = f->row->flags == PATH ? i == l->n - 1 : !is_x && has_band(l) && is_few(f);
             widen(is_x ? p->x : p->y.mean, &low, &high);
-            if (is_drawn) {
-                widen(p->y.low, &low, &high);
-                widen(p->y.high, &low, &high);
+            if (is_drawn && has_interval(p, is_x)) {
+                widen(is_x ? p->x_low : p->y.low, &low, &high);
+                widen(is_x ? p->x_high : p->y.high, &low, &high);
             }
         }
         for (int64_t i = 0; i < l->n_second && !is_x; i++)
@@ -385,7 +394,7 @@ static sow_code make_figure(const report *r, const curve_row *row, const char *p
         n += l->n;
     }
     (void)snprintf(id, sizeof id, "%s%s%.40s", row->id, probe == NULL ? "" : "-", probe == NULL ? "" : probe);
-    (void)snprintf(title, sizeof title, "%s", row->title != NULL ? row->title : probe);
+    (void)snprintf(title, sizeof title, "%.40s%s%s", probe == NULL ? "" : probe, probe == NULL ? "" : ": ", row->title);
     if (n > 0)
         SOW_TRY_OR(rc, write_figure(&f, plots, id, title));
 done:

@@ -41,9 +41,9 @@ static const char markers[] =
     "<path id=\"gpPt14\" fill=\"currentColor\" d=\"M0,-1.33L1.265,-0.411L0.782,1.067L-0.782,1.076L-1.265,-0.411z\"/>\n"
     "</defs></svg>\n";
 
-sow_code report_page_swatch(const report *r, int64_t group, sow_words *out)
+sow_code report_page_swatch(const report *r, int64_t group, int section, sow_words *out)
 {
-    report_style s = report_style_of(r, group);
+    report_style s = report_style_in(r, group, section);
     const char *colour = report_colour_css(s.colour);
     return sow_words_print(
         out,
@@ -53,12 +53,12 @@ sow_code report_page_swatch(const report *r, int64_t group, sow_words *out)
         colour, s.svg_dash, s.marker - 1, colour);
 }
 
-static sow_code add_legend(const report *r, sow_words *out)
+static sow_code add_legend(const report *r, int section, sow_words *out)
 {
     SOW_TRY(sow_words_print(out, "<ul class=\"legend\">"));
     for (int64_t g = 0; g < r->n_groups; g++) {
         SOW_TRY(sow_words_print(out, "<li>"));
-        SOW_TRY(report_page_swatch(r, g, out));
+        SOW_TRY(report_page_swatch(r, g, section, out));
         SOW_TRY(sow_words_print(out, "<span>"));
         SOW_TRY(report_html(out, r->groups[g].name));
         SOW_TRY(sow_words_print(out, "%s</span></li>", r->groups[g].is_control ? " (control)" : ""));
@@ -88,7 +88,9 @@ static const char published_legend[] =
     "<li><svg class=\"swatch\" viewBox=\"0 0 40 14\"><path d=\"M0 7H40\" stroke=\"var(--p1)\" stroke-width=\"2\" "
     "stroke-dasharray=\"3 3\"/><use href=\"#gpPt3\" transform=\"translate(20,7) scale(4)\" "
     "color=\"var(--p1)\"/></svg>theirs: "
-    "GRPO</li></ul>\n";
+    "GRPO</li>"
+    "<li><svg class=\"swatch\" viewBox=\"0 0 40 14\"><path d=\"M0 7H40\" stroke=\"var(--p0)\" stroke-width=\"1.6\" "
+    "stroke-dasharray=\"1.5 3\"/></svg>alpha sqrt(d T / N)</li></ul>\n";
 
 static sow_code add_figure(const report_plot *plot, sow_words *out)
 {
@@ -118,7 +120,7 @@ static sow_code add_section(const report *r, const report_plots *plots, int sect
             else if (section == REPORT_SECTION_PUBLISHED)
                 SOW_TRY(sow_words_print(out, "%s", published_legend));
             else
-                SOW_TRY(add_legend(r, out));
+                SOW_TRY(add_legend(r, section, out));
             SOW_TRY(sow_words_print(out, "</div><div class=\"figures%s\">\n",
                                     grids[section] == NULL ? "" : grids[section]));
             is_begun = true;

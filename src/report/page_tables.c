@@ -117,7 +117,7 @@ static sow_code add_group(const report *r, int64_t g, const bool *shown, sow_wor
 {
     const report_group *group = &r->groups[g];
     SOW_TRY(sow_words_print(out, "<tr><th scope=\"row\">"));
-    SOW_TRY(report_page_swatch(r, g, out));
+    SOW_TRY(report_page_swatch(r, g, -1, out));
     SOW_TRY(sow_words_print(out, " "));
     SOW_TRY(report_html(out, group->name));
     SOW_TRY(sow_words_print(out, "%s%s%s%s", group->is_control ? " (control)" : "",

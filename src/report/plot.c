@@ -75,6 +75,16 @@ report_style report_style_of(const report *r, int64_t group)
                           dashes[i % 5][1]};
 }
 
+report_style report_style_in(const report *r, int64_t group, int section)
+{
+    report_style style = report_style_of(r, group);
+    if (section == REPORT_SECTION_ITEMS || section == REPORT_SECTION_NORM) {
+        style.dash = "solid";
+        style.svg_dash = "";
+    }
+    return style;
+}
+
 /* ---- The script ---- */
 
 sow_code report_plot_text(sow_words *out, const char *text)

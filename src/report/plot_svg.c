@@ -105,22 +105,25 @@ sow_code report_svg_for_page(const char *svg, const report_plot *plot, sow_words
 
 /* ---- Files of their own ---- */
 
-/* What a legend says: a line with a marker, or a square (marker 0). */
+/* What a legend says: a line with a marker or without, or a square (marker 0). */
 typedef struct legend_item {
     const char *name, *dash;
     int colour, marker;
     double opacity;
 } legend_item;
 
-enum { MAX_ITEMS = 64 };
+enum { MAX_ITEMS = 64, NO_MARKER = -1 };
 
-static int make_legend(const report *r, int section, report_phase phases[REPORT_MAX_PHASES],
+static int make_legend(const report *r, const report_plot *plot, report_phase phases[REPORT_MAX_PHASES],
                        legend_item items[MAX_ITEMS])
 {
+    const int section = plot->section;
     int n = 0;
     if (section == REPORT_SECTION_PUBLISHED) {
         items[0] = (legend_item){"theirs: ES", "", REPORT_INK, 6, 1};
-        items[1] = (legend_item){"theirs: GRPO", "3 3", REPORT_MUTED, 4, 1};
+        items[1] = strcmp(plot->id, "published-norm") == 0
+                       ? (legend_item){"alpha sqrt(d T / N)", "1.5 3", REPORT_INK, NO_MARKER, 1}
+                       : (legend_item){"theirs: GRPO", "3 3", REPORT_MUTED, 4, 1};
         return 2;
     }
     if (section == REPORT_SECTION_PHASES) {
@@ -130,7 +133,7 @@ static int make_legend(const report *r, int section, report_phase phases[REPORT_
         return n;
     }
     for (; n < r->n_groups && n < MAX_ITEMS; n++) {
-        report_style style = report_style_of(r, n);
+        report_style style = report_style_in(r, n, section);
         items[n] = (legend_item){r->groups[n].name, style.svg_dash, style.colour, style.marker, 1};
     }
     return n;
@@ -143,11 +146,13 @@ static sow_code add_item(const legend_item *item, int x, int y, sow_words *out)
         SOW_TRY(sow_words_print(out, "<rect x=\"%d\" y=\"%d\" width=\"34\" height=\"12\" fill=\"%s\" opacity=\"%g\"/>",
                                 x, y - 10, colour, item->opacity));
     else
-        SOW_TRY(sow_words_print(
-            out,
-            "<path d=\"M%d %dh34\" stroke=\"%s\" stroke-width=\"2\" stroke-dasharray=\"%s\"/><use "
-            "xlink:href=\"#gpPt%d\" transform=\"translate(%d,%d) scale(4)\" fill=\"none\" color=\"%s\"/>",
-            x, y - 4, colour, item->dash[0] != '\0' ? item->dash : "none", item->marker - 1, x + 17, y - 4, colour));
+        SOW_TRY(sow_words_print(out, "<path d=\"M%d %dh34\" stroke=\"%s\" stroke-width=\"2\" stroke-dasharray=\"%s\"/>",
+                                x, y - 4, colour, item->dash[0] != '\0' ? item->dash : "none"));
+    if (item->marker > 0)
+        SOW_TRY(sow_words_print(out,
+                                "<use xlink:href=\"#gpPt%d\" transform=\"translate(%d,%d) scale(4)\" fill=\"none\" "
+                                "color=\"%s\"/>",
+                                item->marker - 1, x + 17, y - 4, colour));
     SOW_TRY(sow_words_print(out, "<text x=\"%d\" y=\"%d\">", x + 40, y));
     SOW_TRY(report_html(out, item->name));
     return sow_words_print(out, "</text>\n");
@@ -158,7 +163,7 @@ sow_code report_svg_alone(const report *r, const char *svg, const report_plot *p
     drawing d = {0};
     report_phase phases[REPORT_MAX_PHASES];
     legend_item items[MAX_ITEMS];
-    int n = make_legend(r, plot->section, phases, items), widest = 1;
+    int n = make_legend(r, plot, phases, items), widest = 1;
     SOW_TRY(open_drawing(svg, plot->id, &d));
     for (int i = 0; i < n; i++) {
         int width = SWATCH_WIDTH + LETTER_WIDTH * (int)strlen(items[i].name);

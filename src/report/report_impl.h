@@ -162,7 +162,7 @@ report_mean report_mean_of(const double *values, int64_t n, double low, double h
 
 typedef struct report_point {
     int64_t step;
-    double x;
+    double x, x_low, x_high; /* NAN: x has no interval */
     report_mean y;
 } report_point;
 
@@ -206,6 +206,8 @@ typedef struct report_style {
     const char *svg_dash;
 } report_style;
 report_style report_style_of(const report *r, int64_t group);
+/* The same in a section: where a dotted line is another quantity, groups are full lines. */
+report_style report_style_in(const report *r, int64_t group, int section);
 
 typedef struct report_plot {
     char id[64], title[96];
@@ -283,7 +285,8 @@ SOW_NODISCARD sow_code report_page_runs(const report *r, sow_words *out);
 SOW_NODISCARD sow_code report_page_settings(const report *r, sow_words *out);
 SOW_NODISCARD sow_code report_page_sparsity(const report *r, sow_words *out);
 SOW_NODISCARD sow_code report_page_phases(const report *r, sow_words *out);
-SOW_NODISCARD sow_code report_page_swatch(const report *r, int64_t group, sow_words *out);
+/* section: that its figures stand in, -1: none. */
+SOW_NODISCARD sow_code report_page_swatch(const report *r, int64_t group, int section, sow_words *out);
 SOW_NODISCARD sow_code report_page_style(sow_words *out);
 /* "45.8 [41.5, 50.2]" as HTML. */
 SOW_NODISCARD sow_code report_mean_html(sow_words *out, const report_mean *mean, int measure);

@@ -157,7 +157,12 @@ static bool make_point(const report *r, const report_group *group, int64_t run, 
     const report_frame *frame = &r->runs[only].frames[c->file];
     int64_t row = report_frame_row(frame, step);
     out->step = step;
-    out->x = sow_stats_summary(c->xs, n).mean;
+    report_mean x =
+        c->x == NULL ? report_mean_of(c->xs, n, (double)NAN, (double)NAN)
+                     : report_mean_of(c->xs, n, bound_at(frame, c->x, "low", row), bound_at(frame, c->x, "high", row));
+    out->x = x.mean;
+    out->x_low = x.low;
+    out->x_high = x.high;
     out->y = report_mean_of(c->ys, n, bound_at(frame, c->y, "low", row), bound_at(frame, c->y, "high", row));
     return true;
 }

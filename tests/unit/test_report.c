@@ -283,6 +283,88 @@ static void test_page_when_all_probes_are_choices_then_they_are_drawn_as_such(vo
     sow_report_close(&report);
 }
 
+/* A file of the folder of figures; free with SOW_FREE. */
+static char *figure_file(const char *name)
+{
+    char path[SOW_TEXT], *text = NULL;
+    size_t bytes = 0;
+    path_of("figures", name, path);
+    CHECK_OK(sow_file_read(path, 16 << 20, &text, &bytes));
+    return text;
+}
+
+/* The part of the script that makes a figure; free with SOW_FREE. */
+static char *script_of(const char *script, const char *id)
+{
+    char from[96], *out = NULL;
+    (void)snprintf(from, sizeof from, "set output '%s.svg'", id);
+    const char *begin = strstr(script, from);
+    assert_non_null(begin);
+    CHECK_OK(sow_alloc_string(&out, begin));
+    char *end = strstr(out, "\nreset\n");
+    if (end != NULL)
+        *end = '\0';
+    return out;
+}
+
+static void check_words(const char *what, const char *text, const char *has, const char *lacks)
+{
+    if (strstr(text, has) == NULL || strstr(text, lacks) != NULL)
+        fail_msg("%s lacks '%s' or has '%s'", what, has, lacks);
+}
+
+/* Intervals on both axes, full lines where dotted ones are another quantity, titles that say of what, legends of what
+ * is there. */
+static void test_figures_when_alone_then_they_say_what_they_show(void **state)
+{
+    (void)state;
+    char page[SOW_TEXT], figures[SOW_TEXT];
+    make_run("walk", 1, 0.4, 0.9, "es: {shaping: random}");
+    change_file("walk", "metrics.jsonl", "\"accuracy\": 0.9",
+                "\"accuracy\": 0.9, \"lost\": 0.1, \"gained\": 0.0, \"answer_logprob\": -1.0");
+    path_of("out", "page.html", page);
+    path_of("figures", "x", figures);
+    *strrchr(figures, '/') = '\0';
+    sow_report *report = REPORT_OF("walk");
+    CHECK_OK(sow_report_write_page(report, page, figures));
+    if (sow_report_n_warnings(report) > 0) {
+        (void)fprintf(stderr, "SKIP: figures, no gnuplot\n");
+        sow_report_close(&report);
+        return;
+    }
+    static const struct {
+        const char *file, *has, *lacks;
+    } files[] = {{"probe-calc.svg", ">calc: accuracy<", ">calc<"},
+                 {"items-calc.svg", ">calc: items lost (dotted: gained)<", "stroke-dasharray=\"2 3\""},
+                 {"logprob-calc.svg", ">calc: log-probability of the right answers<", ">calc<"},
+                 {"norm.svg", ">Distance from the base (dotted: random walk)<", "stroke-dasharray=\"2 3\""},
+                 {"target-step.svg", "stroke-dasharray=\"2 3\"", "stroke-dasharray=\"none\""},
+                 {"published-norm.svg", ">alpha sqrt(d T / N)<", "GRPO"},
+                 {"published-plane.svg", ">theirs: GRPO<", "alpha"}};
+    static const struct {
+        const char *id, *has, *lacks;
+    } scripts[] = {{"plane", "$e0 using 1:2:5:6 with xerrorbars", "xyerrorbars"},
+                   {"plane", "$e0 using 1:2:3:4 with yerrorbars", "lw 2 dt solid"},
+                   {"prior-norm", "yerrorbars", "xerrorbars"},
+                   {"items-calc", "with linespoints lw 2 dt solid", "dt (2,3)"},
+                   {"norm", "with linespoints lw 2 dt solid", "dt (2,3)"},
+                   {"norm-per-law", "with linespoints lw 2 dt solid", "dt (2,3)"},
+                   {"published-norm", "sqrt(1.777e9", "title 'theirs: GRPO'"}};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        char *text = figure_file(files[i].file);
+        check_words(files[i].file, text, files[i].has, files[i].lacks);
+        SOW_FREE(&text);
+    }
+    char *all = figure_file("figures.gp");
+    for (size_t i = 0; i < sizeof scripts / sizeof *scripts; i++) {
+        char *text = script_of(all, scripts[i].id);
+        check_words(scripts[i].id, text, scripts[i].has, scripts[i].lacks);
+        SOW_FREE(&text);
+    }
+    SOW_FREE(&all);
+    sow_report_close(&report);
+}
+
 /* Sections stand in the page if their data is there. */
 static void test_page_when_files_are_there_then_their_figures_are_too(void **state)
 {
@@ -400,6 +482,7 @@ static void test_csv_when_texts_are_odd_then_fields_are_quoted(void **state)
     assert_non_null(strstr(text, "run,group,seed,step,metric,value\n"));
     assert_non_null(strstr(text, "\" =1,\"\"x\"\"\",es,4,2,probes.calc.accuracy,0.90000000000000002\n"));
     assert_non_null(strstr(text, ",4,2,total.tokens,2000\n"));
+    assert_non_null(strstr(text, ",4,2,speed,400\n"));
     assert_non_null(strstr(text, ",4,0,prior,1\n"));
     SOW_FREE(&text);
     sow_report_close(&report);
@@ -443,6 +526,7 @@ int main(void)
         cmocka_unit_test(test_groups_when_bases_differ_then_warned_and_apart),
         cmocka_unit_test(test_groups_when_probes_differ_then_warned),
         cmocka_unit_test(test_page_when_all_probes_are_choices_then_they_are_drawn_as_such),
+        cmocka_unit_test(test_figures_when_alone_then_they_say_what_they_show),
         cmocka_unit_test(test_page_when_files_are_there_then_their_figures_are_too),
         cmocka_unit_test(test_page_when_names_are_hostile_then_nothing_gets_out_of_its_place),
         cmocka_unit_test(test_csv_when_texts_are_odd_then_fields_are_quoted),

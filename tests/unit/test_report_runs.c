@@ -20,24 +20,6 @@ static void check_run(const char *verdict, const char *reason)
     sow_report_close(&report);
 }
 
-/* Puts `to` in the place of the last `from` of a file. */
-static void change_file(const char *run, const char *file, const char *from, const char *to)
-{
-    char path[SOW_TEXT], *text = NULL;
-    size_t bytes = 0;
-    sow_words changed = {0};
-    path_of(run, file, path);
-    CHECK_OK(sow_file_read(path, 1 << 20, &text, &bytes));
-    const char *at = NULL;
-    for (const char *next = strstr(text, from); next != NULL; next = strstr(next + 1, from))
-        at = next;
-    assert_non_null(at);
-    CHECK_OK(sow_words_print(&changed, "%.*s%s%s", (int)(at - text), text, to, at + strlen(from)));
-    write_file(run, file, changed.text);
-    sow_words_fini(&changed);
-    SOW_FREE(&text);
-}
-
 /* A run of which one thing is changed: it is INVALID, and was not before. */
 static void check_change(const char *settings, const char *file, const char *from, const char *to, const char *reason)
 {
