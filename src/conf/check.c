@@ -41,6 +41,37 @@ static sow_code check_es(const sow_conf *conf)
     return SOW_OK;
 }
 
+/* The key of the method's learning rate, and its value: the largest of the run, schedules only lower it.  NULL: the
+ * method has no optimizer. */
+static const char *rate_of(const sow_options *o, double *rate)
+{
+    bool is_grpo = strcmp(o->method, "grpo") == 0;
+    *rate = is_grpo ? o->grpo.learning_rate : o->sft.learning_rate;
+    return is_grpo ? "grpo.learning_rate" : strcmp(o->method, "sft") == 0 ? "sft.learning_rate" : NULL;
+}
+
+/* What es has of its own, of the method's learning rate. */
+static sow_code check_adamw(const sow_conf *conf)
+{
+    const sow_options *o = &conf->options;
+    char number[SOW_TEXT];
+    double rate = 0;
+    const char *key = rate_of(o, &rate);
+    if (strcmp(o->adamw.anchor, "none") != 0 && o->adamw.anchor_lambda <= 0)
+        return MISFIT(conf, "adamw.anchor_lambda", "adamw.anchor",
+                      "%s is no decay, expected a number above 0 since adamw.anchor is %s",
+                      sow_conf_format_real(o->adamw.anchor_lambda, number), o->adamw.anchor);
+    if (key != NULL && strcmp(o->adamw.anchor, "l2") == 0 && rate * o->adamw.anchor_lambda >= 1)
+        return MISFIT(conf, "adamw.anchor_lambda", "adamw.anchor",
+                      "%s is too large, expected %s * adamw.anchor_lambda below 1 since adamw.anchor is l2",
+                      sow_conf_format_real(o->adamw.anchor_lambda, number), key);
+    /* (1 - rate * decay) theta, likewise. */
+    if (key != NULL && rate * o->adamw.weight_decay >= 1)
+        return MISFIT(conf, "adamw.weight_decay", key, "%s is too large, expected %s * adamw.weight_decay below 1",
+                      sow_conf_format_real(o->adamw.weight_decay, number), key);
+    return SOW_OK;
+}
+
 /* prefix: "task" or "probes[2]". */
 static sow_code check_task(const sow_conf *conf, const char *prefix, const sow_task_options *task)
 {
@@ -80,6 +111,7 @@ sow_code sow_conf_check(const sow_conf *conf)
 {
     char prefix[KEY_BYTES];
     SOW_TRY(check_es(conf));
+    SOW_TRY(check_adamw(conf));
     SOW_TRY(check_tau(conf));
     SOW_TRY(check_task(conf, "task", &conf->options.task));
     for (int64_t i = 0; i < conf->options.n_probes; i++) {

@@ -327,6 +327,18 @@ static void test_finish_when_keys_do_not_fit_then_fails(void **state)
         {"es: {anchor: l2, alpha: 0.5,\n  anchor_lambda: 2}\n", NULL,
          "t.yaml:2: es.anchor_lambda: 2 is too large, expected es.alpha * es.anchor_lambda below 1 since es.anchor is "
          "l2"},
+        {"adamw:\n  anchor: l1\n", NULL,
+         "t.yaml:2: adamw.anchor_lambda: 0 is no decay, expected a number above 0 since adamw.anchor is l1"},
+        {"method: grpo\ngrpo: {learning_rate: 5e-4}\nadamw:\n  anchor: l2\n  anchor_lambda: 5000\n", NULL,
+         "t.yaml:5: adamw.anchor_lambda: 5000 is too large, expected grpo.learning_rate * adamw.anchor_lambda below 1 "
+         "since adamw.anchor is l2"},
+        {"method: sft\nadamw: {anchor: l2, anchor_lambda: 1000}\n", "sft.learning_rate=1e-3",
+         "t.yaml:2: adamw.anchor_lambda: 1000 is too large, expected sft.learning_rate * adamw.anchor_lambda below 1 "
+         "since adamw.anchor is l2"},
+        {"method: sft\nadamw: {weight_decay: 2}\n", "sft.learning_rate=0.5",
+         "t.yaml:2: adamw.weight_decay: 2 is too large, expected sft.learning_rate * adamw.weight_decay below 1"},
+        {"method: grpo\ngrpo: {learning_rate: 100}\n", NULL,
+         "t.yaml:2: adamw.weight_decay: 0.01 is too large, expected grpo.learning_rate * adamw.weight_decay below 1"},
         {"es: {update_block: 16385}\n", NULL,
          "t.yaml:1: es.update_block: 16385 is not a multiple, expected a multiple of 16384"},
         {"task:\n  numbers_min: 5\n", NULL,
@@ -347,6 +359,12 @@ static void test_finish_when_keys_do_not_fit_then_fails(void **state)
     sow_conf *conf = NULL;
     CHECK_WRONG(cases);
     CHECK_OK(gather("es: {anchor: l2, alpha: 0.5, anchor_lambda: 1.5, population: 31}\n", NULL, false, &conf));
+    sow_conf_destroy(&conf);
+    /* Each with its own method's rate, and under es with none. */
+    CHECK_OK(gather("adamw: {anchor: l2, anchor_lambda: 1999}\ngrpo: {learning_rate: 5e-4}\n", "method=grpo", false,
+                    &conf));
+    sow_conf_destroy(&conf);
+    CHECK_OK(gather("adamw: {anchor: l2, anchor_lambda: 5000}\ngrpo: {learning_rate: 5e-4}\n", NULL, false, &conf));
     sow_conf_destroy(&conf);
     CHECK_OK(gather("es: {anchor: l1, anchor_lambda: 3e5, mirrored: no}\nmeasure: {tau: ''}\n", NULL, false, &conf));
     sow_conf_destroy(&conf);
