@@ -75,6 +75,10 @@ SOW_NODISCARD sow_code sow_evaluator_prompt(sow_evaluator *evaluator, int job, i
 /* If a row is tokens, appends them (the first *n_prompt are its prompt); SOW_EFORMAT for one outside the vocabulary. */
 SOW_NODISCARD sow_code sow_evaluator_row_ids(const sow_evaluator *evaluator, int job, int64_t row, sow_ids *out,
                                              int64_t *n_prompt, bool *has);
+/* Whether what is asked fits the model: each row of a job's file (of generated rows the first): length and vocabulary
+ * of the prompt, and of the choices.  SOW_EFORMAT naming file and line. */
+SOW_NODISCARD sow_code sow_evaluator_check(sow_evaluator *evaluator, int job);
+int sow_evaluator_jobs(const sow_evaluator *evaluator);
 /* Grades one completion of a row. */
 SOW_NODISCARD sow_code sow_evaluator_grade(sow_evaluator *evaluator, int job, int64_t row,
                                            const sow_completion *completion, sow_grade *out);

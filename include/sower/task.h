@@ -48,6 +48,7 @@ typedef struct sow_task_kind {
     const char *name, *doc;
     const char *parts[SOW_MAX_PARTS + 1]; /* names, NULL-terminated: {"format", "answer"} */
     bool needs_file;                      /* has no generated rows */
+    bool has_forms;                       /* task.form says something of it */
     /* Tokens of a completion unless the options say otherwise. */
     int64_t (*max_new)(const sow_task_options *options);
     /* file: the bytes of options->file, NULL if it has none; they outlive the state.  Bad rows: "FILE:LINE: ...". */
@@ -71,6 +72,8 @@ typedef struct sow_task_kind {
     /* NULL: rows are texts.  Else whether row i is tokens: ids [n], the first n_prompt of them the prompt; borrowed
      * from the state.  Such a row is for supervised training alone: ask, solve and grade refuse it (SOW_EARG). */
     bool (*ids)(const sow_task_state *state, int64_t row, const int32_t **ids, int64_t *n, int64_t *n_prompt);
+    /* NULL: no row is of a file.  Else "FILE:LINE" of row i, not ended by NUL, borrowed; false: the row was generated. */
+    bool (*place)(const sow_task_state *state, int64_t row, const char **text, size_t *bytes);
     /* Grades a row given as JSON with "response" (for `sower grade`): parses the row's fields; SOW_EFORMAT names the
      * field. */
     sow_code (*grade_json)(const sow_task_options *options, const struct sow_json *row, const char *what,
@@ -103,6 +106,9 @@ SOW_NODISCARD sow_code sow_task_key(sow_task *task, int64_t row, sow_words *out)
  * borrowed until the task is closed.  Else it is text: sow_task_prompt and sow_task_solve. */
 SOW_NODISCARD sow_code sow_task_ids(const sow_task *task, int64_t row, const int32_t **ids, int64_t *n,
                                     int64_t *n_prompt, bool *has);
+/* Where a row in use is from, for messages, into out: "FILE:LINE", or "task NAME, row I" of a generated one. */
+enum { SOW_TASK_PLACE_BYTES = SOW_TEXT + 32 };
+const char *sow_task_place(const sow_task *task, int64_t row, char out[SOW_TASK_PLACE_BYTES]);
 /* Whether all rows in use are texts, so that they can be asked. */
 bool sow_task_is_text(const sow_task *task);
 /* Whether its rows are answered by choosing, and a row's choices (what is in *out is replaced). */

@@ -17,7 +17,7 @@
 enum { LONGEST = 100 /* tokens, as in the paper's code */, OPERAND_MAX = 20 };
 
 typedef struct file_row {
-    sow_span prompt, reference;
+    sow_span prompt, reference, place; /* place: "FILE:LINE" */
 } file_row;
 
 struct sow_task_state {
@@ -58,6 +58,7 @@ static sow_code add_row(void *owner, const sow_json *row, const char *what, bool
         return SOW_OK;
     SOW_TRY(sow_span_add(&s->pool, prompt, strlen(prompt), &kept.prompt));
     SOW_TRY(sow_span_add(&s->pool, reference, strlen(reference), &kept.reference));
+    SOW_TRY(sow_span_add(&s->pool, what, strlen(what), &kept.place));
     SOW_TRY(SOW_GROW(&s->rows, &s->rows_capacity, s->n_rows));
     s->rows[s->n_rows++] = kept;
     return SOW_OK;
@@ -118,6 +119,16 @@ static sow_code find_row(const sow_task_state *s, int64_t row, sow_line_item *it
     *reference = item->answer;
     *reference_bytes = strlen(item->answer);
     return SOW_OK;
+}
+
+static bool place_of(const sow_task_state *s, int64_t row, const char **text, size_t *bytes)
+{
+    if (!s->is_from_file)
+        return false;
+    const sow_span *place = &s->rows[s->source.offset + row].place;
+    *text = s->pool.text + place->at;
+    *bytes = place->bytes;
+    return true;
 }
 
 static sow_code ask(sow_task_state *s, int64_t row, sow_words *out)
@@ -202,5 +213,6 @@ const sow_task_kind sow_task_kind_conciseness = {
     .solve = solve,
     .key = ask,
     .grade = grade,
+    .place = place_of,
     .grade_json = grade_json,
 };

@@ -251,6 +251,16 @@ static sow_code solve(sow_task_state *s, int64_t row, sow_words *out)
     return solve_from_file(s, &item.row, from, out);
 }
 
+static bool place_of(const sow_task_state *s, int64_t row, const char **text, size_t *bytes)
+{
+    if (!s->is_from_file)
+        return false;
+    const sow_span *place = &s->rows[s->source.offset + row].place;
+    *text = s->pool.text + place->at;
+    *bytes = place->bytes;
+    return true;
+}
+
 static sow_code key(sow_task_state *s, int64_t row, sow_words *out)
 {
     sow_countdown_item item;
@@ -315,6 +325,7 @@ const sow_task_kind sow_task_kind_countdown = {
     .name = "countdown",
     .doc = "reach a target from some numbers; form paper as in arXiv 2601.20861, form short for the laboratory model",
     .parts = {"format", "answer"},
+    .has_forms = true,
     .max_new = max_new,
     .open = open_rows,
     .close = close_rows,
@@ -323,5 +334,6 @@ const sow_task_kind sow_task_kind_countdown = {
     .solve = solve,
     .key = key,
     .grade = grade,
+    .place = place_of,
     .grade_json = grade_json,
 };

@@ -31,6 +31,7 @@ typedef struct file_row {
     sow_span prompt, text, solution, place; /* solution: no bytes if not given; place: "FILE:LINE" */
     answer answer;
     int64_t first_id, n_ids, n_prompt; /* of state->ids; n_ids 0: a row of texts */
+    bool is_completion;                /* what `solution` holds was given as completion */
 } file_row;
 
 /* What a line gives; texts and ids borrowed from it. */
@@ -38,6 +39,7 @@ typedef struct line {
     const char *prompt, *text, *solution, *place;
     const sow_json *ids;
     int64_t n_prompt;
+    bool is_completion;
     char room[SOW_LINE_BYTES];
 } line;
 
@@ -112,7 +114,7 @@ static sow_code keep_ids(sow_task_state *s, const line *l, file_row *kept)
 
 static sow_code keep_row(sow_task_state *s, const line *l, answer *made)
 {
-    file_row kept = {0};
+    file_row kept = {.is_completion = l->is_completion};
     const char *const texts[4] = {l->prompt, l->text, l->solution, l->place};
     sow_span *const spans[4] = {&kept.prompt, &kept.text, &kept.solution, &kept.place};
     for (int i = 0; i < 4; i++)
@@ -148,7 +150,11 @@ static sow_code read_ids(const sow_json *row, line *l)
 /* The answer; a completion stands for it where there is none. */
 static sow_code read_wanted(const sow_json *row, match how, line *l)
 {
-    bool has_one = sow_json_get(row, "answer") != NULL || sow_json_get(row, "completion") == NULL;
+    bool has_one = sow_json_get(row, "answer") != NULL, has_other = sow_json_get(row, "completion") != NULL;
+    if (!has_one && !has_other)
+        return SOW_FAIL(SOW_EFORMAT,
+                        "%s: answer: is missing, expected one to compare with, or completion for supervised training",
+                        l->place);
     if (how == MATCH_EXACT && !has_one)
         return sow_row_string(row, "completion", l->place, true, &l->text);
     return read_answer(row, l->place, how, l->room, &l->text);
@@ -163,7 +169,8 @@ static sow_code read_texts(const sow_json *row, match how, line *l)
     SOW_TRY(sow_row_string(row, "solution", l->place, false, &l->solution));
     if (completion != NULL && l->solution != NULL)
         return SOW_FAIL(SOW_EFORMAT, "%s: solution: is given beside completion, expected one of them", l->place);
-    l->solution = completion != NULL ? completion : l->solution;
+    l->is_completion = completion != NULL;
+    l->solution = l->is_completion ? completion : l->solution;
     return SOW_OK;
 }
 
@@ -250,6 +257,14 @@ static bool ids_of(const sow_task_state *s, int64_t row, const int32_t **ids, in
     return true;
 }
 
+static bool place_of(const sow_task_state *s, int64_t row, const char **text, size_t *bytes)
+{
+    const file_row *r = row_at(s, row);
+    *text = s->pool.text + r->place.at;
+    *bytes = r->place.bytes;
+    return true;
+}
+
 /* The prompt, as text or as numbers. */
 static sow_code key(sow_task_state *s, int64_t row, sow_words *out)
 {
@@ -307,13 +322,14 @@ static sow_code grade(sow_task_state *s, int64_t row, const char *completion, si
 static sow_code solve(sow_task_state *s, int64_t row, sow_words *out)
 {
     const file_row *r = row_at(s, row);
-    const sow_span *best = r->solution.bytes > 0 ? &r->solution : &r->text;
+    bool has_own = r->is_completion || r->solution.bytes > 0;
+    const sow_span *best = has_own ? &r->solution : &r->text;
     piece text = {s->pool.text + r->text.at, r->text.bytes};
     SOW_TRY(need_texts(s, r));
     if (!is_right(s->match, &r->answer, text, s->pool.text + best->at, best->bytes))
-        return SOW_FAIL(SOW_EARG, "%.*s: solution: %s, expected a completion that is right by task.match",
-                        (int)r->place.bytes, s->pool.text + r->place.at,
-                        r->solution.bytes > 0 ? "is not right" : "is missing");
+        return SOW_FAIL(SOW_EARG, "%.*s: %s: %s, expected a completion that is right by task.match",
+                        (int)r->place.bytes, s->pool.text + r->place.at, r->is_completion ? "completion" : "solution",
+                        has_own ? "is not right" : "is missing");
     return sow_words_add(out, s->pool.text + best->at, best->bytes);
 }
 
@@ -346,4 +362,5 @@ const sow_task_kind sow_task_kind_jsonl = {
     .grade = grade,
     .grade_json = grade_json,
     .ids = ids_of,
+    .place = place_of,
 };

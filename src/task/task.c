@@ -275,6 +275,17 @@ sow_code sow_task_ids(const sow_task *task, int64_t row, const int32_t **ids, in
     return SOW_OK;
 }
 
+const char *sow_task_place(const sow_task *task, int64_t row, char out[SOW_TASK_PLACE_BYTES])
+{
+    const char *text = NULL;
+    size_t bytes = 0;
+    if (task->kind->place != NULL && task->kind->place(task->state, row, &text, &bytes))
+        (void)snprintf(out, SOW_TASK_PLACE_BYTES, "%.*s", (int)bytes, text);
+    else
+        (void)snprintf(out, SOW_TASK_PLACE_BYTES, "task %s, row %lld", task->kind->name, (long long)row);
+    return out;
+}
+
 bool sow_task_is_text(const sow_task *task)
 {
     int64_t row = 0;

@@ -55,6 +55,19 @@ static sow_code prepare_kl(sow_run *run)
     return sow_evaluator_hold_base(run->evaluator, sow_theta_base(run->theta));
 }
 
+/* Root: no row that will be asked may end the run later.  Training rows of sft are taught, not asked: it has looked at
+ * them itself. */
+static sow_code check_rows(const sow_run *run)
+{
+    bool is_taught = strcmp(run->method->name, "sft") == 0;
+    if (run->world == NULL || sow_world_rank(run->world) != 0) /* a replay: they have been asked */
+        return SOW_OK;
+    for (int job = 0; job < sow_evaluator_jobs(run->evaluator); job++)
+        if (job != run->train_job || !is_taught)
+            SOW_TRY(sow_evaluator_check(run->evaluator, job));
+    return SOW_OK;
+}
+
 sow_code sow_run_prepare(sow_run *run)
 {
     const sow_options *o = run->options;
@@ -69,7 +82,8 @@ sow_code sow_run_prepare(sow_run *run)
     SOW_TRY(sow_evaluator_create(&args, &run->evaluator));
     SOW_TRY(open_jobs(run));
     run->rows_generation = -1;
-    return run->method->prepare(run);
+    SOW_TRY(run->method->prepare(run));
+    return check_rows(run);
 }
 
 static sow_code prepare_es(sow_run *run)

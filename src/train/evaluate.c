@@ -142,12 +142,13 @@ sow_code sow_evaluator_row_ids(const sow_evaluator *e, int number, int64_t row, 
 {
     const sow_task *task = job_of(e, number)->task;
     const int32_t *ids = NULL;
+    char place[SOW_TASK_PLACE_BYTES];
     int64_t n = 0, vocab = e->args.layout->shape.vocab_size;
     SOW_TRY(sow_task_ids(task, row, &ids, &n, n_prompt, has));
     for (int64_t i = 0; *has && i < n; i++) {
         if (ids[i] >= vocab)
-            return SOW_FAIL(SOW_EFORMAT, "task %s, row %lld: token %d is outside the model's vocabulary of %lld",
-                            sow_task_kind_of(task)->name, (long long)row, (int)ids[i], (long long)vocab);
+            return SOW_FAIL(SOW_EFORMAT, "%s: token %d is outside the model's vocabulary of %lld",
+                            sow_task_place(task, row, place), (int)ids[i], (long long)vocab);
         SOW_TRY(sow_ids_add(out, ids[i]));
     }
     return SOW_OK;
@@ -181,14 +182,15 @@ static sow_code encode_text(sow_evaluator *e, const sow_job *j, int64_t row)
 sow_code sow_evaluator_encode(sow_evaluator *e, const sow_job *j, int64_t row)
 {
     int64_t before = e->ids.n;
+    char place[SOW_TASK_PLACE_BYTES];
     bool has = false;
     SOW_TRY(encode_tokens(e, j, row, &has));
     if (!has)
         SOW_TRY(encode_text(e, j, row));
     int64_t n = e->ids.n - before, room = e->args.layout->shape.max_positions;
     if (n < 1 || n >= room)
-        return SOW_FAIL(SOW_EFORMAT, "task %s, row %lld: the prompt has %lld tokens, expected 1 to %lld",
-                        sow_task_kind_of(j->task)->name, (long long)row, (long long)n, (long long)room - 1);
+        return SOW_FAIL(SOW_EFORMAT, "%s: the prompt has %lld tokens, expected 1 to %lld",
+                        sow_task_place(j->task, row, place), (long long)n, (long long)room - 1);
     return SOW_OK;
 }
 
@@ -208,6 +210,26 @@ sow_code sow_evaluator_prompt(sow_evaluator *e, int number, int64_t row, sow_ids
     for (int64_t i = 0; i < e->ids.n; i++)
         SOW_TRY(sow_ids_add(out, e->ids.ids[i]));
     return SOW_OK;
+}
+
+sow_code sow_evaluator_check(sow_evaluator *e, int number)
+{
+    const sow_job *j = job_of(e, number);
+    if (j->task == NULL) /* a mix: its parts are jobs themselves */
+        return SOW_OK;
+    int64_t n = sow_task_options_of(j->task)->file[0] == '\0' ? 1 : sow_task_rows(j->task);
+    for (int64_t row = 0; row < n; row++) {
+        e->ids.n = 0;
+        SOW_TRY(sow_task_has_choices(j->task) ? sow_evaluator_check_choices(e, j, row)
+                                              : sow_evaluator_encode(e, j, row));
+        sow_phase_tick();
+    }
+    return SOW_OK;
+}
+
+int sow_evaluator_jobs(const sow_evaluator *e)
+{
+    return e->n_jobs;
 }
 
 /* rows NULL: 0 .. n-1. */

@@ -63,6 +63,8 @@ SOW_NODISCARD sow_code sow_evaluator_tell(sow_evaluator *e, const sow_job *job, 
 /* evaluate_score.c: rows answered by choosing; and rows whose right answer is looked up. */
 SOW_NODISCARD sow_code sow_evaluator_choose(sow_evaluator *e, const sow_job *job, const int64_t *rows, int64_t n,
                                             sow_answer_each each, void *context, sow_tally *out);
+/* Whether a row's prompt and choices fit. */
+SOW_NODISCARD sow_code sow_evaluator_check_choices(sow_evaluator *e, const sow_job *job, int64_t row);
 /* is_answer: a row's reward is 1 if every token of its right answer is the likeliest, else 0. */
 SOW_NODISCARD sow_code sow_evaluator_likelihood(sow_evaluator *e, const sow_job *job, const int64_t *rows, int64_t n,
                                                 bool is_answer, sow_tally *out);

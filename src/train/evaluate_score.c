@@ -46,6 +46,7 @@ static bool fits(const sow_evaluator *e)
 static sow_code add_choices(sow_evaluator *e, const sow_job *job, int64_t i, int64_t row)
 {
     int64_t prompt = e->ids.n;
+    char place[SOW_TASK_PLACE_BYTES];
     SOW_TRY(sow_evaluator_encode(e, job, row));
     int64_t n = e->ids.n - prompt;
     SOW_TRY(sow_task_choices(job->task, row, &e->choices));
@@ -59,9 +60,9 @@ static sow_code add_choices(sow_evaluator *e, const sow_job *job, int64_t i, int
         SOW_TRY(add_candidate(e, i, prompt, n, e->solution.text, e->solution.bytes, tail_bytes, -1));
         if (!fits(e))
             return SOW_FAIL(SOW_EFORMAT,
-                            "task %s, row %lld: prompt and choice %lld have %lld and %lld tokens, expected 1 or more, "
-                            "together at most %lld",
-                            sow_task_kind_of(job->task)->name, (long long)row, (long long)k, (long long)n,
+                            "%s: prompt and choice %lld have %lld and %lld tokens, expected 1 or more, together at "
+                            "most %lld",
+                            sow_task_place(job->task, row, place), (long long)k, (long long)n,
                             (long long)(e->candidates[e->n_candidates - 1].n - n),
                             (long long)e->args.layout->shape.max_positions + 1);
     }
@@ -73,6 +74,12 @@ static void begin(sow_evaluator *e)
     e->ids.n = 0;
     e->n_candidates = 0;
     sow_words_clear(&e->completion);
+}
+
+sow_code sow_evaluator_check_choices(sow_evaluator *e, const sow_job *job, int64_t row)
+{
+    begin(e);
+    return add_choices(e, job, 0, row);
 }
 
 static sow_code score(sow_evaluator *e)

@@ -63,6 +63,10 @@ static sow_code make_base(sow_run *run, sow_grpo *g)
 static sow_code prepare(sow_run *run)
 {
     const sow_options *o = run->options;
+    if (!sow_task_is_text(sow_evaluator_task(run->evaluator, run->train_job)))
+        return SOW_FAIL(SOW_EFORMAT,
+                        "%s: has rows of ids, which are for supervised training alone; expected prompt and answer",
+                        o->task.file);
     SOW_TRY(sow_sgd_prepare(run));
     SOW_TRY(SOW_ALLOC(&run->sgd->grpo, 1));
     sow_grpo *g = run->sgd->grpo;

@@ -90,6 +90,40 @@ static sow_code encode_row(sow_run *run, sow_sft *s, int job, int64_t number, ro
     return has ? SOW_OK : encode_text(run, s, job, number, out);
 }
 
+/* Appends a row; SOW_EFORMAT if it does not fit. */
+static sow_code take_row(sow_run *run, sow_sft *s, int job, int64_t number, row *r)
+{
+    const sow_task *task = sow_evaluator_task(run->evaluator, job);
+    int64_t most = run->layout->shape.max_positions;
+    char place[SOW_TASK_PLACE_BYTES];
+    SOW_TRY(encode_row(run, s, job, number, r));
+    if (r->n > most || r->n_prompt < 1 || r->n <= r->n_prompt)
+        return SOW_FAIL(SOW_EFORMAT,
+                        "%s: has %lld tokens, %lld of them the prompt's, expected at most %lld, at least 1 for the "
+                        "prompt and 1 behind it",
+                        sow_task_place(task, number, place), (long long)r->n, (long long)r->n_prompt, (long long)most);
+    return SOW_OK;
+}
+
+/* Root: every row of a file that may be drawn, and of generated rows the first, so that none ends the run later. */
+static sow_code check_rows(sow_run *run, sow_sft *s)
+{
+    bool is_file = s->mix.n == 0 && run->options->task.file[0] != '\0';
+    int64_t n = is_file ? sow_task_rows(sow_evaluator_task(run->evaluator, run->train_job)) : s->mix.n;
+    n = n == 0 ? 1 : n;
+    if (run->world == NULL || sow_world_rank(run->world) != 0)
+        return SOW_OK;
+    for (int64_t i = 0; i < n; i++) {
+        s->ids.n = 0;
+        if (s->mix.n > 0)
+            SOW_TRY(take_row(run, s, s->mix.portions[i].job, 0, &s->rows[0]));
+        else
+            SOW_TRY(take_row(run, s, run->train_job, i, &s->rows[0]));
+        sow_phase_tick();
+    }
+    return SOW_OK;
+}
+
 /* Makes the batch of a step. */
 static sow_code make_batch(sow_run *run, int64_t step)
 {
@@ -104,13 +138,7 @@ static sow_code make_batch(sow_run *run, int64_t step)
         int64_t number = 0;
         row *r = &s->rows[i];
         SOW_TRY(choose_row(run, s, step, i, &job, &number));
-        SOW_TRY(encode_row(run, s, job, number, r));
-        if (r->n > run->layout->shape.max_positions || r->n_prompt < 1 || r->n <= r->n_prompt)
-            return SOW_FAIL(SOW_EFORMAT,
-                            "task %s, row %lld: has %lld tokens, %lld of them the prompt's, expected at most %lld, at "
-                            "least 1 for the prompt and 1 behind it",
-                            sow_task_kind_of(sow_evaluator_task(run->evaluator, job))->name, (long long)number,
-                            (long long)r->n, (long long)r->n_prompt, (long long)run->layout->shape.max_positions);
+        SOW_TRY(take_row(run, s, job, number, r));
         s->n_targets += r->n - r->n_prompt;
         sow_phase_tick();
     }
@@ -240,7 +268,8 @@ static sow_code prepare(sow_run *run)
     SOW_TRY(SOW_ALLOC(&s->losses, batch));
     bool is_mix = sow_mix_parse(run->options->sft.mix, &s->mix);
     SOW_ASSERT(is_mix); /* checked by root */
-    return open_mix(run, &s->mix);
+    SOW_TRY(open_mix(run, &s->mix));
+    return check_rows(run, s);
 }
 
 static void fini(sow_run *run)

@@ -23,26 +23,32 @@ static void trim(const char **begin, const char **end)
         (*end)--;
 }
 
+/* A piece without the blanks around it; false: it is empty, or too long. */
+static bool take(const char *begin, const char *end, char *out, size_t cap)
+{
+    trim(&begin, &end);
+    if (begin == end || (size_t)(end - begin) >= cap)
+        return false;
+    (void)snprintf(out, cap, "%.*s", (int)(end - begin), begin);
+    return true;
+}
+
 /* "countdown/short=1.3" */
 static bool parse_portion(const char *begin, const char *end, sow_portion *out)
 {
-    char text[96];
+    char weight[96];
     char *rest = NULL;
-    trim(&begin, &end);
-    if (end - begin <= 0 || (size_t)(end - begin) >= sizeof text)
+    size_t n = (size_t)(end - begin);
+    const char *equals = memchr(begin, '=', n);
+    const char *slash = equals == NULL ? NULL : memchr(begin, '/', (size_t)(equals - begin));
+    *out = (sow_portion){0};
+    bool is_whole = equals != NULL && take(begin, slash == NULL ? equals : slash, out->task, sizeof out->task) &&
+                    (slash == NULL || take(slash + 1, equals, out->form, sizeof out->form)) &&
+                    take(equals + 1, end, weight, sizeof weight);
+    if (!is_whole)
         return false;
-    memcpy(text, begin, (size_t)(end - begin));
-    text[end - begin] = '\0';
-    char *equals = strchr(text, '='), *slash = strchr(text, '/');
-    if (equals == NULL || (slash != NULL && slash > equals))
-        return false;
-    *equals = '\0';
-    if (slash != NULL)
-        *slash = '\0';
-    *out = (sow_portion){.weight = strtod(equals + 1, &rest)};
-    (void)snprintf(out->task, sizeof out->task, "%s", text);
-    (void)snprintf(out->form, sizeof out->form, "%.15s", slash == NULL ? "" : slash + 1);
-    return rest != equals + 1 && *rest == '\0' && isfinite(out->weight) && out->weight > 0;
+    out->weight = strtod(weight, &rest);
+    return rest != weight && *rest == '\0' && isfinite(out->weight) && out->weight > 0;
 }
 
 bool sow_mix_parse(const char *text, sow_mix *out)
@@ -70,6 +76,9 @@ sow_code sow_mix_check(const sow_conf *conf)
         bool is_form = form[0] == '\0' || strcmp(form, "short") == 0 || strcmp(form, "paper") == 0;
         if (kind == NULL || kind->needs_file || !is_form)
             return sow_conf_reject(conf, "sft.mix", "tasks with generated rows, forms short or paper", NULL, 0);
+        if (form[0] != '\0' && !kind->has_forms)
+            return sow_conf_reject(conf, "sft.mix", "a form only behind tasks that have forms, as countdown/short",
+                                   NULL, 0);
     }
     return SOW_OK;
 }

@@ -185,16 +185,46 @@ a, b = read("sft-ids/kl.jsonl")[0]["eval"], read("sft-texts/kl.jsonl")[0]["eval"
 if a != b or not a["kl_exact"] > 0:
     print(a, b)
 EOF
+
+# A row that does not fit the model is refused with its line before there is a folder, wherever it stands in its file.
+too_wide() { # WORDS ARGUMENTS...
+    local words=$1
+    shift
+    refused 1 "$words" sower_mpi 2 run "$@" --out wide
+    [ ! -e wide ] || fail "$*: a refused run leaves a folder"
+    rm -rf wide
+}
 sed -i '1s/"ids": \[99/"ids": [128/' ids.jsonl
 sed -i 's/texts.jsonl/ids.jsonl/' sft.yaml
-refused 1 "token 128 is outside the model's vocabulary of 128" sower run sft.yaml --out wrong
+too_wide "ids.jsonl:1: token 128 is outside the model's vocabulary of 128" sft.yaml
+too_wide "ids.jsonl:1: token 128 is outside" sft.yaml --set task.file=texts.jsonl --set 'probes=[{task: jsonl, file: ids.jsonl, split: train}]'
+python "long rows" <<'EOF'
+import json
+def write(name, prompt, answer):
+    with open(name, "w") as f:
+        for i in range(1, 201):
+            wide = i == 137
+            print(json.dumps({"prompt": "calc %d+1=" % i + wide * prompt, "answer": "%d" % (i + 1) + wide * answer}), file=f)
+write("long.jsonl", "", "7" * 250)
+write("longer.jsonl", "7" * 250, "")
+EOF
+too_wide "long.jsonl:137: has 265 tokens, 11 of them the prompt's, expected at most 64" sft.yaml --set task.file=long.jsonl
+too_wide "longer.jsonl:137: the prompt has 261 tokens, expected 1 to 63" sft.yaml --set task.file=longer.jsonl
+for method in es grpo; do
+    too_wide "longer.jsonl:137: the prompt has 261 tokens, expected 1 to 63" sft.yaml --set method=$method --set task.file=longer.jsonl
+done
+too_wide "ids.jsonl: has rows of ids" sft.yaml --set method=grpo
+too_wide "task countdown, row 0: " sft.yaml --set task.file=texts.jsonl --set sft.mix=countdown/paper=1
 
 # wrong_row WORDS ROW: a file whose second row is wrong is refused with its line, before there is a folder.
 wrong_row() {
     { echo '{"prompt": "calc 1+2=", "completion": "3"}'; echo "$2"; } >bad.jsonl
-    refused 1 "bad.jsonl:2: $1" sower run sft.yaml --out refused --set task.file=bad.jsonl
+    refused "${3:-1}" "bad.jsonl:2: $1" sower run sft.yaml --out refused --set task.file=bad.jsonl
     [ ! -e refused ] || fail "$2: a refused run leaves a folder"
+    rm -rf refused
 }
+wrong_row "completion: is not right" '{"prompt": "calc 1+2=", "answer": "3", "completion": "so it is 3"}' 2
+wrong_row "answer: is missing, expected one to compare with, or completion" '{"prompt": "calc 1+2="}'
 wrong_row "prompt_tokens: " '{"ids": [1, 2, 3], "prompt_tokens": 0}'
 wrong_row "prompt_tokens: " '{"ids": [1, 2, 3], "prompt_tokens": 3}'
 wrong_row "prompt_tokens: " '{"ids": [1, 2, 3], "prompt_tokens": -1}'

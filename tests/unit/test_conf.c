@@ -361,8 +361,8 @@ static void test_finish_when_keys_do_not_fit_then_fails(void **state)
     CHECK_OK(gather("es: {anchor: l2, alpha: 0.5, anchor_lambda: 1.5, population: 31}\n", NULL, false, &conf));
     sow_conf_destroy(&conf);
     /* Each with its own method's rate, and under es with none. */
-    CHECK_OK(gather("adamw: {anchor: l2, anchor_lambda: 1999}\ngrpo: {learning_rate: 5e-4}\n", "method=grpo", false,
-                    &conf));
+    CHECK_OK(
+        gather("adamw: {anchor: l2, anchor_lambda: 1999}\ngrpo: {learning_rate: 5e-4}\n", "method=grpo", false, &conf));
     sow_conf_destroy(&conf);
     CHECK_OK(gather("adamw: {anchor: l2, anchor_lambda: 5000}\ngrpo: {learning_rate: 5e-4}\n", NULL, false, &conf));
     sow_conf_destroy(&conf);

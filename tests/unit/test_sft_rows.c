@@ -34,6 +34,14 @@ static void test_mix_is_taken_as_it_stands(void **state)
     assert_string_equal(mix.portions[1].form, "short");
     assert_true(mix.portions[1].weight == 2);
     assert_true(mix.portions[2].weight == 1e-3);
+    assert_true(sow_mix_parse(" calc = 1 ,  countdown / short =  2", &mix));
+    assert_int_equal(mix.n, 2);
+    assert_string_equal(mix.portions[0].task, "calc");
+    assert_true(mix.portions[0].weight == 1);
+    assert_string_equal(mix.portions[1].task, "countdown");
+    assert_string_equal(mix.portions[1].form, "short");
+    assert_true(mix.portions[1].weight == 2);
+    CHECK_OK(check_mix(" calc = 1 "));
     assert_true(sow_mix_parse("", &mix));
     assert_int_equal(mix.n, 0);
     CHECK_OK(check_mix(""));
@@ -45,10 +53,10 @@ static void test_bad_mix_is_one_line_that_names_the_key(void **state)
     (void)state;
     char many[1024] = "calc=1";
     const char *const bad[] = {
-        "calc",         "calc=",       "calc= ",   "=1",          "calc=0",   "calc=-1",  "calc=nan",
-        "calc=inf",     "calc=1e999",  "calc=one", "calc=1 2",    "calc=1,",  ",calc=1",  "calc=1,,rev=1",
-        "calc=1;rev=1", "clac=1",      "jsonl=1",  "calc/long=1", "calc/=1x", "/short=1", " ",
-        "calc=1/short", "calc=1, rev", "calc==1",  "gsm8k=1",     many,
+        "calc",       "calc=",        "calc= ",     "=1",       "calc=0",  "calc=-1",       "calc=nan",     "calc=inf",
+        "calc=1e999", "calc=one",     "calc=1 2",   "calc=1,",  ",calc=1", "calc=1,,rev=1", "calc=1;rev=1", "clac=1",
+        "jsonl=1",    "calc/long=1",  "calc/=1x",   "/short=1", " ",       "calc=1/short",  "calc=1, rev",  "calc==1",
+        "gsm8k=1",    "calc/paper=1", "mc/short=1", "ca lc=1",  "calc =",  " / =1",         many,
     };
     for (int n = 1; n <= SOW_MAX_MIX; n++) { /* ends with one too many */
         CHECK_OK(check_mix(many));

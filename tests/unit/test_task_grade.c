@@ -369,6 +369,28 @@ static void test_jsonl_when_regex_rows_are_solved_then_by_their_solution(void **
     sow_task_close(&task);
 }
 
+static void test_jsonl_when_a_completion_is_not_right_then_it_is_named(void **state)
+{
+    (void)state;
+    static const char rows[] = "{\"prompt\": \"p\", \"answer\": \"5\", \"completion\": \"Let me think: 5\"}\n"
+                               "{\"prompt\": \"q\", \"answer\": \"5\", \"solution\": \"Let me think: 5\"}\n"
+                               "{\"prompt\": \"r\", \"answer\": \"5\", \"completion\": \" 5\"}\n"
+                               "{\"prompt\": \"s\", \"answer\": \"5\", \"completion\": \"\"}\n";
+    sow_task *task = NULL;
+    sow_words words = {0};
+    char place[SOW_TASK_PLACE_BYTES];
+    sow_task_options options = task_options_of_file("jsonl");
+    CHECK_OK(sow_task_open_bytes(&options, rows, sizeof rows - 1, &task));
+    CHECK_FAILS(sow_task_solve(task, 0, &words), SOW_EARG, "rows.jsonl:1: completion: is not right, expected");
+    CHECK_FAILS(sow_task_solve(task, 1, &words), SOW_EARG, "rows.jsonl:2: solution: is not right, expected");
+    CHECK_OK(sow_task_solve(task, 2, &words));
+    assert_string_equal(words.text, " 5");
+    assert_string_equal(sow_task_place(task, 2, place), "rows.jsonl:3");
+    CHECK_FAILS(sow_task_solve(task, 3, &words), SOW_EARG, "rows.jsonl:4: completion: is not right, expected");
+    sow_words_fini(&words);
+    sow_task_close(&task);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -383,6 +405,7 @@ int main(void)
         cmocka_unit_test(test_jsonl_when_the_number_is_endless_then_none),
         cmocka_unit_test(test_jsonl_when_regex_then_it_must_match),
         cmocka_unit_test(test_jsonl_when_regex_rows_are_solved_then_by_their_solution),
+        cmocka_unit_test(test_jsonl_when_a_completion_is_not_right_then_it_is_named),
     };
     return cmocka_run_group_tests_name("task grade", tests, NULL, check_live_zero);
 }

@@ -48,6 +48,8 @@ static void test_lines_when_one_is_bad_then_file_and_line_are_named(void **state
     check_bad("jsonl", GOOD "{\"prompt\": \"p\", \"answer\": \"a\", \"solution\": 1}",
               "rows.jsonl:2: solution: is a number");
     check_bad("jsonl", GOOD "{\"prompt\": \"p\", \"split\": \"test\"}", "rows.jsonl:2: answer: is missing");
+    check_bad("jsonl", GOOD "{\"prompt\": \"p\"}",
+              "rows.jsonl:2: answer: is missing, expected one to compare with, or completion for supervised training");
     check_bad("conciseness", "{\"prompt\": \"p\"}", "rows.jsonl:1: reference: is missing");
 }
 
@@ -116,7 +118,7 @@ static void test_sft_rows_when_texts_and_ids_are_mixed_then_each_is_what_it_is(v
     assert_true(grade.is_correct);
     CHECK_OK(sow_task_solve(task, 2, &words));
     assert_int_equal(words.bytes, 0);
-    CHECK_FAILS(sow_task_solve(task, 3, &words), SOW_EARG, "rows.jsonl:4: solution: is not right");
+    CHECK_FAILS(sow_task_solve(task, 3, &words), SOW_EARG, "rows.jsonl:4: completion: is not right");
     CHECK_FAILS(sow_task_ids(task, 5, &ids, &n, &n_prompt, &has), SOW_EARG, "row 5 is outside");
     sow_words_fini(&words);
     sow_task_close(&task);
