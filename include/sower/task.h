@@ -72,7 +72,7 @@ typedef struct sow_task_kind {
     /* NULL: rows are texts.  Else whether row i is tokens: ids [n], the first n_prompt of them the prompt; borrowed
      * from the state.  Such a row is for supervised training alone: ask, solve and grade refuse it (SOW_EARG). */
     bool (*ids)(const sow_task_state *state, int64_t row, const int32_t **ids, int64_t *n, int64_t *n_prompt);
-    /* NULL: no row is of a file.  Else "FILE:LINE" of row i, not ended by NUL, borrowed; false: the row was generated. */
+    /* NULL: no row is of a file.  Else "FILE:LINE" of row i, not ended by NUL, borrowed; false: it was generated. */
     bool (*place)(const sow_task_state *state, int64_t row, const char **text, size_t *bytes);
     /* Grades a row given as JSON with "response" (for `sower grade`): parses the row's fields; SOW_EFORMAT names the
      * field. */

@@ -294,7 +294,9 @@ sow_code sow_grpo_put(sow_root *root, sow_line *line, int64_t step)
     const sow_sgd_root *s = root->sgd;
     const sow_grpo_root *g = s->grpo;
     const sow_task_kind *kind = sow_task_kind_of(sow_evaluator_task(run->evaluator, run->train_job));
-    double tokens = s->sum.tokens > 0 ? (double)s->sum.tokens : 1;
+    /* Of no tokens there is no mean, and no least: null. */
+    bool has_tokens = s->sum.tokens > 0;
+    double tokens = has_tokens ? (double)s->sum.tokens : (double)NAN;
     sow_line_real(line, "reward", g->reward);
     sow_line_real(line, "reward_std", g->reward_std);
     sow_line_real(line, "frac_reward_zero_std", g->zero_std);
@@ -313,8 +315,8 @@ sow_code sow_grpo_put(sow_root *root, sow_line *line, int64_t step)
     sow_line_real(line, "clip_ratio/dual_mean", (double)s->sum.clipped_dual / tokens);
     sow_line_real(line, "clip_ratio/region_mean", (double)(s->sum.clipped_low + s->sum.clipped_high) / tokens);
     sow_line_real(line, "importance_ratio/mean", (double)s->sum.ratio / 0x1p32 / tokens);
-    sow_line_real(line, "importance_ratio/min", s->sum.ratio_min);
-    sow_line_real(line, "importance_ratio/max", s->sum.ratio_max);
+    sow_line_real(line, "importance_ratio/min", has_tokens ? s->sum.ratio_min : (double)NAN);
+    sow_line_real(line, "importance_ratio/max", has_tokens ? s->sum.ratio_max : (double)NAN);
     sow_line_real(line, "completion_length", g->length);
     sow_line_int(line, "rollout_tokens", g->tokens);
     sow_line_int(line, "prompt_tokens", g->prompt_tokens);

@@ -46,6 +46,8 @@ sow_code sow_sgd_on_parcel(sow_root *root, const sow_message *m)
 static void add_stats(sow_sgd_stats *to, const sow_sgd_stats *from)
 {
     bool is_first = to->tokens == 0;
+    if (from->tokens == 0) /* its samples are all left out of the loss: it has no ratios */
+        return;
     to->kl += from->kl;
     to->entropy += from->entropy;
     to->ratio += from->ratio;

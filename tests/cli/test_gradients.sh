@@ -121,6 +121,26 @@ check_metrics grpo loss learning_rate reward reward_std frac_reward_zero_std acc
     clip_ratio/region_mean importance_ratio/mean completions/mean_length completions/clipped_ratio tokens flops
 check_metrics sft loss learning_rate tokens targets flops
 
+# One mini-batch a step: every ratio is 1, whatever groups are left out and in whose unit they were; of no tokens there is none.
+for ranks in 1 3; do
+    status 0 sower_mpi $ranks run grpo.yaml --out dropped$ranks --set grpo.minibatch=4 --set grpo.drop_zero_std=true
+done
+status 0 sower_mpi 2 run grpo.yaml --out masked --set grpo.mask_truncated=true --set generate.max_new_tokens=1
+python "ratios" <<'EOF'
+import json
+def read(name):
+    return [json.loads(line) for line in open(name + "/metrics.jsonl")][1:]
+ratios = ["importance_ratio/" + what for what in ("mean", "min", "max")]
+for line in read("dropped1") + read("dropped3"):
+    if [line[key] for key in ratios] != [1, 1, 1]:
+        print([line[key] for key in ratios])
+if not any(0 < line["frac_reward_zero_std"] < 1 for line in read("dropped1")):
+    print("no group was dropped beside others")
+for line in read("masked"):
+    if any(line[key] is not None for key in ratios + ["kl", "entropy", "clip_ratio/low_mean"]) or line["grad_norm"] != 0:
+        print(line)
+EOF
+
 # Under a falling rate the length of the run belongs to its settings.
 status 0 sower run sft.yaml --out falling --set sft.schedule=cosine --set run.steps=2
 refused 2 "steps" sower run sft.yaml --out falling --set sft.schedule=cosine --set run.steps=3 --resume
