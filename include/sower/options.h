@@ -79,6 +79,10 @@ sow_options *sow_conf_edit(sow_conf *conf);
 /* Whether the key was given in the file or by --set: "task.form", "probes", "probes[0].rows". */
 bool sow_conf_is_given(const sow_conf *conf, const char *key);
 
+/* The first key given for another method than the one that runs, of those that would determine its result, with another
+ * value than the default; *n: how many there are.  NULL: there is none. */
+const char *sow_conf_stray(const sow_conf *conf, int64_t *n);
+
 /* Refuses a key's value from above (a name that is in no table, a file that is not there): the message is
  * "FILE:LINE: KEY: VALUE is not what is expected here, expected EXPECTED; did you mean ...?".  names may be NULL.
  * Always returns SOW_ECONF. */

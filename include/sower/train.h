@@ -20,8 +20,8 @@ typedef struct sow_train_args {
     bool is_resume;       /* root only */
 } sow_train_args;
 
-/* Not collective.  Whether all names in a finished configuration are in their tables; SOW_ECONF naming the first that
- * is not. */
+/* Not collective.  Whether all names in a finished configuration are in their tables, those of methods that do not run
+ * too; SOW_ECONF naming the first that is not. */
 SOW_NODISCARD sow_code sow_train_check_names(const sow_conf *conf);
 
 /* Collective.  Threads of this rank for sow_la_create: as asked, else 0 if OMP_NUM_THREADS says it, else

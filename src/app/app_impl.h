@@ -63,6 +63,9 @@ SOW_NODISCARD sow_code sow_args_real(const char *flag, const char *text, double 
 /* A configuration from a file (may be NULL) and the --set of the command line. */
 SOW_NODISCARD sow_code sow_app_conf(const sow_app *app, const char *file, sow_conf **out);
 
+/* Says in one line which keys do nothing since another method runs. */
+void sow_app_warn_stray(const sow_conf *conf);
+
 /* That of a run's folder: RUN/config.yaml and --set.  `file` is room for its name. */
 SOW_NODISCARD sow_code sow_app_run_conf(const sow_app *app, const char *folder, char file[SOW_TEXT], sow_conf **out);
 /* The command's options as they are after --set. */

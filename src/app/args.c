@@ -3,6 +3,7 @@
 #include "app_impl.h"
 
 #include "sower/file.h"
+#include "sower/log.h"
 #include "sower/words.h"
 
 #include <getopt.h>
@@ -192,6 +193,18 @@ done:
     else
         *out = conf;
     return rc;
+}
+
+void sow_app_warn_stray(const sow_conf *conf)
+{
+    int64_t n = 0;
+    char more[48] = "";
+    const char *key = sow_conf_stray(conf, &n);
+    if (key == NULL)
+        return;
+    if (n > 1)
+        (void)snprintf(more, sizeof more, " and %lld more key%s", (long long)n - 1, n > 2 ? "s" : "");
+    sow_log(SOW_LOG_WARN, "%s%s: given, but without effect: method %s runs", key, more, sow_conf_options(conf)->method);
 }
 
 sow_code sow_app_run_conf(const sow_app *app, const char *folder, char file[SOW_TEXT], sow_conf **out)

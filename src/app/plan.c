@@ -442,6 +442,7 @@ static sow_code run(sow_app *app)
     sow_conf *conf = NULL;
     sow_code rc = SOW_OK;
     SOW_TRY(sow_app_conf(app, app->words[0], &conf));
+    sow_app_warn_stray(conf);
     p.options = sow_conf_options(conf);
     SOW_TRY_OR(rc, sow_train_check_names(conf));
     if (p.options->model.path[0] == '\0')

@@ -32,6 +32,7 @@ static sow_code run(sow_app *app)
     if (sow_world_rank(app->world) == 0) {
         rc = sow_app_conf(app, app->words[0], &conf);
         if (rc == SOW_OK) {
+            sow_app_warn_stray(conf);
             const char *given = sow_conf_options(conf)->run.out;
             name_folder(app->words[0], folder, sizeof folder);
             if (out_folder != NULL || given[0] != '\0')

@@ -124,6 +124,26 @@ static bool is_of_method(const char *section, const char *method)
     return strcmp(section, "adamw") != 0 || strcmp(method, "es") != 0;
 }
 
+const char *sow_conf_stray(const sow_conf *conf, int64_t *n)
+{
+    const char *first = NULL;
+    char value[SOW_TEXT], default_value[SOW_TEXT];
+    sow_options defaults = {0};
+    *n = 0;
+    for (int i = 0; i < N_ROWS; i++) {
+        const option_row *row = &sow_conf_rows[i];
+        if (row->is_free || is_of_method(row->section, conf->options.method) || !sow_conf_is_given(conf, row->path))
+            continue;
+        /* config.yaml of a run gives every key. */
+        sow_conf_read_default(row, row->default_text, &defaults);
+        if (strcmp(sow_conf_format(row, &conf->options, value), sow_conf_format(row, &defaults, default_value)) == 0)
+            continue;
+        first = first == NULL ? row->path : first;
+        ++*n;
+    }
+    return first;
+}
+
 /* A probe's rows as "probes[2].rows". */
 static sow_code each_probe(const sow_options *options, sow_conf_each_setting each, void *context)
 {

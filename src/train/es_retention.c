@@ -34,8 +34,6 @@ sow_code sow_retention_check(const sow_conf *conf)
     const char *names[SOW_MAX_NAMES], *at = o->es.retention_tasks;
     char name[SOW_TEXT], expected[SOW_TEXT];
     int64_t n = 0, n_tasks = 0;
-    if (o->es.retention == 0)
-        return SOW_OK;
     for (int64_t i = 0; i < sow_task_count() && n < SOW_MAX_NAMES; i++)
         if (!sow_task_at(i)->needs_file && sow_task_at(i)->choices == NULL)
             names[n++] = sow_task_at(i)->name;
@@ -52,7 +50,7 @@ sow_code sow_retention_check(const sow_conf *conf)
         }
         n_tasks++;
     }
-    if (n_tasks < 1 || n_tasks > SOW_MAX_RETENTION) {
+    if (o->es.retention > 0 && (n_tasks < 1 || n_tasks > SOW_MAX_RETENTION)) {
         (void)snprintf(expected, sizeof expected, "1 to %d tasks since es.retention is above 0", SOW_MAX_RETENTION);
         return sow_conf_reject(conf, "es.retention_tasks", expected, NULL, 0);
     }

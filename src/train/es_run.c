@@ -391,6 +391,11 @@ static const sow_method *const methods[] = {
 #undef METHOD
 };
 
+const sow_method *sow_method_at(int64_t i)
+{
+    return i < (int64_t)(sizeof methods / sizeof *methods) ? methods[i] : NULL;
+}
+
 const sow_method *sow_method_find(const char *name)
 {
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)

@@ -53,11 +53,10 @@ sow_code sow_train_check_names(const sow_conf *conf)
 {
     const sow_options *o = sow_conf_options(conf);
     const char *names[SOW_MAX_NAMES];
-    const sow_method *method = sow_method_find(o->method);
-    int64_t n = 0;
-    SOW_ASSERT(method != NULL); /* the table of options has the same names */
-    SOW_TRY(method->check(conf));
-    n = sow_task_count();
+    int64_t n = sow_task_count();
+    SOW_ASSERT(sow_method_find(o->method) != NULL); /* the table of options has the same names */
+    for (int64_t i = 0; sow_method_at(i) != NULL; i++)
+        SOW_TRY(sow_method_at(i)->check(conf));
     for (int64_t i = 0; i < n; i++)
         names[i] = sow_task_at(i)->name;
     SOW_TRY(sow_train_check_name(conf, "task.name", names, n, sow_task_find(o->task.name) != NULL));

@@ -117,7 +117,7 @@ struct sow_line;
 /* A row of methods.def. */
 typedef struct sow_method {
     const char *name, *doc, *word; /* "es", what it is, what a step is called: "generation" */
-    /* Whether the names in its section are in their tables; SOW_ECONF. */
+    /* Whether the names in its section are in their tables, whatever method runs; SOW_ECONF. */
     sow_code (*check)(const sow_conf *conf);
     /* Collective, after the base is loaded; then local, after the evaluator is there.  fini undoes both. */
     sow_code (*create)(struct sow_run *run);
@@ -142,6 +142,7 @@ typedef struct sow_method {
     void (*plan)(const sow_plan_args *args, sow_plan *out);
 } sow_method;
 const sow_method *sow_method_find(const char *name); /* NULL if none */
+const sow_method *sow_method_at(int64_t i);          /* NULL behind the last */
 
 /* One rank of a run. */
 typedef struct sow_run {

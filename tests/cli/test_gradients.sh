@@ -150,5 +150,17 @@ refused 2 "grpo.dual_clip" sower run grpo.yaml --out x --set grpo.dual_clip=0.5
 refused 2 "sft.mix" sower run sft.yaml --out x --set sft.mix=calc
 refused 2 "sft.mix" sower run sft.yaml --out x --set sft.mix=jsonl=1
 refused 2 "sft.mix" sower run sft.yaml --out x --set sft.mix=calc=-1
+# Whatever method runs; and keys of another are told of.
+refused 2 "grpo.loss" sower run sft.yaml --out x --set grpo.loss=zzz
+refused 2 "grpo.dual_clip" sower run sft.yaml --out x --set method=es --set grpo.dual_clip=0.5
+refused 2 "sft.mix" sower run grpo.yaml --out x --set sft.mix=zzz
+refused 2 "es.noise" sower run grpo.yaml --out x --set es.noise=loud
+refused 2 "es.retention_tasks" sower run grpo.yaml --out x --set es.retention_tasks=clac
 [ ! -e x ] || fail "a refused run left a folder"
+status 0 sower plan grpo.yaml --set method=es
+grep -qx "warning: grpo.group_size and 4 more keys: given, but without effect: method es runs" err || fail "keys of grpo: $(cat err)"
+status 0 sower plan grpo.yaml --set sft.batch=3
+grep -qx "warning: sft.batch: given, but without effect: method grpo runs" err || fail "a key of sft: $(cat err)"
+status 0 sower plan grpo/config.yaml
+! grep -q "without effect" err || fail "the configuration of a run is warned of: $(cat err)"
 finish

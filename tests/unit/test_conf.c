@@ -386,6 +386,33 @@ static void test_finish_when_key_is_missing_then_place_is_named(void **state)
     sow_conf_destroy(&conf);
 }
 
+static void test_stray_when_keys_are_of_another_method_then_the_first_is_named(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *yaml, *set, *first;
+        int64_t n;
+    } cases[] = {
+        {"grpo: {epochs: 2, kl: 0}\nadamw: {beta1: 0.8}\n", NULL, "grpo.epochs", 3},
+        {"grpo: {epochs: 2}\n", "method=grpo", NULL, 0},
+        {"grpo: {epochs: 1, learning_rate: 1e-6, loss: dapo}\n", NULL, NULL, 0}, /* their defaults */
+        {"method: sft\nadamw: {beta1: 0.8}\nsft: {batch: 4}\n", "grpo.loss=grpo", "grpo.loss", 1},
+        /* es.schedule is for all; how fast is not the point. */
+        {"method: grpo\nes: {schedule: static, update_block: 16384, sigma: 0.5}\n", "sft.mix=calc=1", "es.sigma", 2},
+        {"run: {steps: 3}\ntask: {rows: 5}\n", "generate.batch=3", NULL, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        sow_conf *conf = NULL;
+        int64_t n = -1;
+        CHECK_OK(gather(cases[i].yaml, cases[i].set, false, &conf));
+        const char *first = sow_conf_stray(conf, &n);
+        if (n != cases[i].n || (first == NULL) != (cases[i].first == NULL) ||
+            (first != NULL && strcmp(first, cases[i].first) != 0))
+            fail_msg("case %zu: %s and %lld in all", i, first == NULL ? "none" : first, (long long)n);
+        sow_conf_destroy(&conf);
+    }
+}
+
 static void test_reject_when_name_is_wrong_then_nearest_is_named(void **state)
 {
     (void)state;
@@ -465,6 +492,7 @@ int main(void)
         cmocka_unit_test(test_set_when_file_has_key_then_set_wins_in_any_order),
         cmocka_unit_test(test_finish_when_keys_do_not_fit_then_fails),
         cmocka_unit_test(test_finish_when_key_is_missing_then_place_is_named),
+        cmocka_unit_test(test_stray_when_keys_are_of_another_method_then_the_first_is_named),
         cmocka_unit_test(test_reject_when_name_is_wrong_then_nearest_is_named),
         cmocka_unit_test(test_load_when_file_is_bad_then_one_line),
         cmocka_unit_test(test_parse_when_any_allocation_fails_then_clean),
