@@ -1,7 +1,7 @@
 // NEEDS: train nn text la base
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Loss, gradients, AdamW and policy losses against what torch computed in float64, within 1e-4.  And that the
- * comparison can fail: another base of the rotation is seen.
+/* Loss, gradients, AdamW and policy losses against what torch computed in float64, within 1e-4, by both backends.  And
+ * that the comparison can fail: another base of the rotation is seen.
  *
  *     random-llama   committed, made by tests/golden/make_train_reference.py: biases, untied, grouped queries, scaling
  *     tinystories    ../shared/models, ../shared/golden: tied */
@@ -30,8 +30,11 @@ static sow_code count_part(void *context, const sow_reference_part *part, sow_li
     return SOW_OK;
 }
 
+static const char *const backends[] = {"exact", "openblas"};
+
 /* Compares with row_tokens, the base of the rotation multiplied by `base`. */
-static outcome compare(const char *path, const char *reference_path, int64_t row_tokens, double base)
+static outcome compare(const char *backend, const char *path, const char *reference_path, int64_t row_tokens,
+                       double base)
 {
     outcome out = {.wrong = -1};
     const sow_gradient_options options = {.row_tokens = row_tokens, .recompute = "auto"};
@@ -49,7 +52,7 @@ static outcome compare(const char *path, const char *reference_path, int64_t row
     CHECK_OK(sow_layout_create(&shape, &layout));
     CHECK_OK(SOW_ALLOC(&theta, layout->n_elements));
     CHECK_OK(sow_model_load(model, theta));
-    CHECK_OK(sow_la_create("exact", "auto", 1, &la));
+    CHECK_OK(sow_la_create(backend, "auto", 1, &la));
     CHECK_OK(sow_train_reference_check(&(sow_train_reference_args){.la = la,
                                                                    .layout = layout,
                                                                    .type = SOW_F32,
@@ -74,20 +77,23 @@ static outcome compare(const char *path, const char *reference_path, int64_t row
 static void test_gradients_of_random_llama_agree_with_torch(void **state)
 {
     (void)state;
-    for (int64_t row_tokens = 7; row_tokens < 1024; row_tokens *= 12) {
-        const outcome out = compare(RANDOM_LLAMA, RANDOM_LLAMA "/train.json", row_tokens, 1.0);
-        assert_int_equal(out.wrong, 0);
-        assert_int_equal(out.n_parts, 5);
-        assert_true(out.n_values > 900);
-    }
+    for (size_t b = 0; b < 2; b++)
+        for (int64_t row_tokens = 7; row_tokens < 1024; row_tokens *= 12) {
+            const outcome out = compare(backends[b], RANDOM_LLAMA, RANDOM_LLAMA "/train.json", row_tokens, 1.0);
+            assert_int_equal(out.wrong, 0);
+            assert_int_equal(out.n_parts, 5);
+            assert_true(out.n_values > 900);
+        }
 }
 
 static void test_gradients_when_the_rotation_is_another_then_every_part_is_wrong(void **state)
 {
     (void)state;
-    const outcome out = compare(RANDOM_LLAMA, RANDOM_LLAMA "/train.json", 1024, 1.01);
-    for (int64_t i = 0; i < out.n_parts; i++)
-        assert_true(out.has_failed[i]);
+    for (size_t b = 0; b < 2; b++) {
+        const outcome out = compare(backends[b], RANDOM_LLAMA, RANDOM_LLAMA "/train.json", 1024, 1.01);
+        for (int64_t i = 0; i < out.n_parts; i++)
+            assert_true(out.has_failed[i]);
+    }
 }
 
 static void test_gradients_of_tinystories_agree_with_torch(void **state)
@@ -101,9 +107,11 @@ static void test_gradients_of_tinystories_agree_with_torch(void **state)
     path = check_shared("golden/tinystories_grad_shared.json");
     if (path == NULL)
         skip();
-    const outcome out = compare(model, path, 1024, 1.0);
-    assert_int_equal(out.wrong, 0);
-    assert_int_equal(out.n_parts, 5);
+    for (size_t b = 0; b < 2; b++) {
+        const outcome out = compare(backends[b], model, path, 1024, 1.0);
+        assert_int_equal(out.wrong, 0);
+        assert_int_equal(out.n_parts, 5);
+    }
 }
 
 int main(void)
