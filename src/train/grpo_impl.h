@@ -18,6 +18,14 @@ typedef struct rollout_head {
     double reward, parts[SOW_MAX_PARTS];
 } rollout_head;
 
+/* Root: a sample of the step, in the parcel it came in. */
+typedef struct grpo_sample {
+    rollout_head head;
+    const char *data; /* ids, old, reference */
+    double advantage;
+    bool has_loss;
+} grpo_sample;
+
 /* The same in a parcel of groups; a group begins with group_head. */
 typedef struct sample_head {
     int32_t n, pad;
@@ -66,6 +74,13 @@ SOW_NODISCARD sow_code sow_grpo_gradient(sow_run *run, const sow_unit *unit, con
 /* Optimizer steps of one step of the run; prompts it draws. */
 int64_t sow_grpo_updates(const sow_run *run);
 int64_t sow_grpo_prompts(const sow_run *run);
+/* grpo_weigh.c.  Whether all rewards are equal. */
+bool sow_grpo_is_flat(const double *rewards, int64_t n);
+/* Advantages of [prompts][group_size] rewards, and into samples beside them; which samples have a loss. */
+void sow_grpo_weigh(const sow_options *options, const double *rewards, int64_t prompts, double *advantages,
+                    grpo_sample *samples);
+/* Of a mini-batch of n samples. */
+sow_loss_counts sow_grpo_count(const grpo_sample *samples, int64_t n, int64_t max_completion);
 /* grpo_root.c. */
 SOW_NODISCARD sow_code sow_grpo_step(sow_root *root, int64_t step);
 SOW_NODISCARD sow_code sow_grpo_redo(sow_root *root, const sow_ledger *ledger, int64_t step);

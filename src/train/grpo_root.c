@@ -10,17 +10,9 @@
 #include <stdio.h>
 #include <string.h>
 
-/* A sample of the step, in the parcel it came in. */
-typedef struct sample {
-    rollout_head head;
-    const char *data; /* ids, old, reference */
-    double advantage;
-    bool has_loss;
-} sample;
-
 typedef struct sow_grpo_root {
     sow_parcels rollouts;
-    sample *samples;              /* owned [prompts][group_size] */
+    grpo_sample *samples;         /* owned [prompts][group_size] */
     double *rewards, *advantages; /* owned, the same */
     sow_bytes parcel;             /* for a gradient unit */
     double weight_sum;
@@ -48,7 +40,7 @@ static sow_code make_parcel(const sow_root *root, const sow_unit *unit)
     size_t arrays = run->sgd->grpo->base == NULL ? 2 : 3;
     sow_words_clear(&g->parcel);
     for (int32_t i = 0; i < unit->count; i++) {
-        const sample *group = g->samples + (unit->first + i) * size;
+        const grpo_sample *group = g->samples + (unit->first + i) * size;
         group_head head = {.row = run->rows[unit->first + i]};
         for (int64_t j = 0; j < size; j++)
             head.n_samples += group[j].has_loss;
@@ -130,7 +122,7 @@ static sow_code read_parcel(sow_root *root, const sow_unit *unit)
         return SOW_FAIL(SOW_ECOMM, "the rollouts of unit %d have not come with its result", unit->id);
     sow_reader reader = {.at = parcel->data.text, .end = parcel->data.text + parcel->data.bytes};
     for (int64_t i = 0; i < unit->count * size; i++) {
-        sample *s = &g->samples[first + i];
+        grpo_sample *s = &g->samples[first + i];
         if (!sow_reader_get(&reader, &s->head, sizeof s->head) || s->head.n < 1)
             return SOW_FAIL(SOW_ECOMM, "the rollouts of unit %d are cut short", unit->id);
         s->data = reader.at;
@@ -168,38 +160,6 @@ static sow_code roll_out(sow_root *root, int64_t step, int64_t index)
     return SOW_OK;
 }
 
-/* ---- advantages ---- */
-
-static bool is_flat(const double *rewards, int64_t n)
-{
-    int64_t i = 1;
-    while (i < n && !(rewards[i] < rewards[0]) && !(rewards[i] > rewards[0]))
-        i++;
-    return i >= n;
-}
-
-static sow_advantage_scale scale_of(const char *name)
-{
-    return strcmp(name, "batch") == 0  ? SOW_ADVANTAGE_BATCH
-           : strcmp(name, "none") == 0 ? SOW_ADVANTAGE_NONE
-                                       : SOW_ADVANTAGE_GROUP;
-}
-
-static void weigh_samples(sow_root *root)
-{
-    const sow_options *o = root->run->options;
-    sow_grpo_root *g = root->sgd->grpo;
-    int64_t prompts = sow_grpo_prompts(root->run), size = o->grpo.group_size;
-    sow_advantages(g->rewards, prompts, size, (int)o->grpo.advantage_ddof, scale_of(o->grpo.advantage_scale),
-                   o->grpo.advantage_eps, g->advantages);
-    for (int64_t i = 0; i < prompts * size; i++) {
-        sample *s = &g->samples[i];
-        bool is_dropped = o->grpo.drop_zero_std && is_flat(g->rewards + i / size * size, size);
-        s->advantage = g->advantages[i];
-        s->has_loss = !is_dropped && !(o->grpo.mask_truncated && s->head.is_truncated != 0);
-    }
-}
-
 /* What metrics say of the step's rollouts. */
 static void summarise(sow_root *root)
 {
@@ -215,7 +175,7 @@ static void summarise(sow_root *root)
     for (int64_t i = 0; i < prompts; i++) {
         sow_summary s = sow_stats_summary(g->rewards + i * size, size);
         g->reward_std += s.std * sqrt((double)size / (double)(size - 1)) / (double)prompts; /* ddof 1, as TRL's */
-        zero += is_flat(g->rewards + i * size, size);
+        zero += sow_grpo_is_flat(g->rewards + i * size, size);
     }
     for (int64_t i = 0; i < n; i++) {
         const rollout_head *h = &g->samples[i].head;
@@ -242,11 +202,8 @@ static sow_code update(sow_root *root, int64_t index, int64_t first, int64_t las
     sow_run *run = root->run;
     sow_grpo_root *g = root->sgd->grpo;
     int64_t size = run->options->grpo.group_size, n = 0;
-    g->counts = (sow_loss_counts){.max_completion = sow_evaluator_max_new(run->evaluator, run->train_job)};
-    for (int64_t i = first * size; i < last * size; i++) {
-        g->counts.sequences += g->samples[i].has_loss;
-        g->counts.tokens += g->samples[i].has_loss ? g->samples[i].head.n : 0;
-    }
+    g->counts = sow_grpo_count(g->samples + first * size, (last - first) * size,
+                               sow_evaluator_max_new(run->evaluator, run->train_job));
     SOW_TRY(sow_sgd_add_units(root, (int)index, JOB_GRADIENT, first, last, &n));
     return sow_sgd_update(root, index, n, root->sgd->rate);
 }
@@ -257,6 +214,7 @@ static sow_code do_step(sow_root *root, const sow_ledger *ledger, int64_t step)
     sow_sgd_root *s = root->sgd;
     const sow_options *o = run->options;
     int64_t prompts = sow_grpo_prompts(run), updates = sow_grpo_updates(run), index = (step - 1) * updates;
+    root->redone = ledger == NULL ? 0 : step;
     if (s->grpo == NULL)
         SOW_TRY(create_root(root));
     s->loss = s->norm = s->seconds = 0;
@@ -264,7 +222,7 @@ static sow_code do_step(sow_root *root, const sow_ledger *ledger, int64_t step)
     memset(&s->sum, 0, sizeof s->sum);
     s->rate = sow_sgd_rate(o, step);
     SOW_TRY(roll_out(root, step, index));
-    weigh_samples(root);
+    sow_grpo_weigh(o, s->grpo->rewards, prompts, s->grpo->advantages, s->grpo->samples);
     summarise(root);
     for (int64_t epoch = 0; epoch < o->grpo.epochs; epoch++)
         for (int64_t first = 0; first < prompts; first += o->grpo.minibatch)

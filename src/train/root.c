@@ -115,6 +115,8 @@ sow_code sow_root_lead(sow_root *root, const sow_ledger *ledger, int64_t loaded,
     for (int64_t g = loaded + 1; g <= done; g++)
         SOW_TRY(root->run->method->redo(root, ledger, g));
     sow_root_count(root, done, -1);
+    root->first_step = done;
+    root->first_s = sow_clock_now_s();
     if (measured < done || done == 0)
         SOW_TRY(measure(root, done, false));
     for (int64_t g = done + 1; g <= o->run.steps; g++) {

@@ -37,6 +37,9 @@ typedef struct sow_root {
     sow_unit *units;         /* owned */
     int64_t units_capacity;
     double started_s, ticked_s, limit_s;
+    int64_t first_step; /* steps that were done when this process began to make some of its own, */
+    double first_s;     /* and when that was */
+    int64_t redone;     /* step of the ledger that is run again; 0: none is */
     /* A failure met inside a tick, told by root_turn. */
     sow_code failed;
     char failed_text[FAIL_TEXT];

@@ -216,6 +216,7 @@ static sow_code do_step(sow_root *root, const sow_ledger *ledger, int64_t step)
     sow_run *run = root->run;
     sow_sgd_root *s = root->sgd;
     int64_t n_units = 0;
+    root->redone = ledger == NULL ? 0 : step;
     s->loss = s->norm = s->seconds = 0;
     s->tokens = 0;
     memset(&s->sum, 0, sizeof s->sum);

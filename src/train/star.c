@@ -145,14 +145,15 @@ static void show_progress(const sow_root *root, const char *label, int64_t n_uni
 {
     const sow_status *s = &root->status;
     const char *word = root->run->method->word;
-    double elapsed = sow_clock_now_s() - root->started_s;
-    double rate = elapsed > 0 ? (double)(s->step) / elapsed : 0;
-    char left[32] = "";
-    if (rate > 0 && s->step > 0)
-        (void)snprintf(left, sizeof left, ", %.0f s left", (double)(s->steps - s->step) / rate);
-    sow_log_progress(30, "%s %lld/%lld: %s %lld/%lld units, %.2f %ss/s%s", word, (long long)s->step,
-                     (long long)s->steps, label, (long long)sow_queue_n_done(root->queue), (long long)n_units, rate,
-                     word, left);
+    double elapsed = sow_clock_now_s() - root->first_s;
+    int64_t step = root->redone > 0 ? root->redone : s->step, own = root->redone > 0 ? 0 : s->step - root->first_step;
+    char speed[80] = "";
+    if (own > 0 && elapsed > 0)
+        (void)snprintf(speed, sizeof speed, ", %.2f %ss/s, %.0f s left", (double)own / elapsed, word,
+                       (double)(s->steps - s->step) * elapsed / (double)own);
+    sow_log_progress(30, "%s %lld/%lld%s: %s %lld/%lld units%s", word, (long long)step, (long long)s->steps,
+                     root->redone > 0 ? " again" : "", label, (long long)sow_queue_n_done(root->queue),
+                     (long long)n_units, speed);
 }
 
 sow_code sow_root_round(sow_root *root, int32_t round, int64_t n_units, const char *label)

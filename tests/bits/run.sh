@@ -100,6 +100,26 @@ remedy() { # NAME ARGUMENTS...
     "$SOWER_BIN" verify "$scratch/$name" --members all >"$scratch/verify.log" 2>&1 || fail "$name: verify: $(tail -n 2 "$scratch/verify.log")"
 }
 
+# Options of GRPO that the golden run leaves at their defaults; each must act somewhere, or equal bits say nothing of it.
+weighed() {
+    local options=(--set grpo.temperature=0.8 --set grpo.loss=grpo --set grpo.advantage_scale=batch --set grpo.advantage_ddof=0
+        --set grpo.drop_zero_std=true --set grpo.mask_truncated=true --set grpo.dual_clip=1.05 --set grpo.group_size=6
+        --set grpo.learning_rate=2e-3 --set generate.max_new_tokens=8)
+    run_case weighed 1 "${options[@]}" --set run.threads=1 || fail "${options[*]}: $(tail -n 2 "$scratch/weighed.log")"
+    check_moves "$scratch/weighed/ledger.jsonl"
+    python3 - "$scratch/weighed/metrics.jsonl" <<'PYTHON' || fail "weighed: see above"
+import json, sys
+lines = [json.loads(line) for line in open(sys.argv[1])][1:]
+for key, most in ("frac_reward_zero_std", 1), ("completions/clipped_ratio", 1), ("clip_ratio/dual_mean", 1):
+    if not any(0 < line[key] < most for line in lines):
+        print(f"{key} is {[line[key] for line in lines]}")
+        sys.exit(1)
+PYTHON
+    variant weighed 3 "${options[@]}" --set run.threads=1
+    variant weighed 4 "${options[@]}" --set run.threads=1 --set run.ranks_per_node=2 --set train.row_tokens=7
+    "$SOWER_BIN" verify "$scratch/weighed" --steps 4 >"$scratch/verify.log" 2>&1 || fail "weighed: verify: $(tail -n 2 "$scratch/verify.log")"
+}
+
 pick() { # from the words given, by the state of RANDOM
     local words=("$@")
     echo "${words[RANDOM % ${#words[@]}]}"
@@ -166,6 +186,7 @@ quick)
         against_golden
         gradient_axes
     done
+    weighed # under grpo
     ;;
 full)
     for name in es sft grpo; do

@@ -48,6 +48,7 @@ for method in grpo sft; do
     [ "$(cat out)" = '{"ok": true, "steps": 4, "files": 3, "redone_from": 1, "redone": 2, "first_wrong": null, "reason": ""}' ] || fail "$method: verify: $(cat out)"
     status 0 sower_mpi 3 verify $method --steps 5 --generations 3
     grep -q '"ok": true, .*"redone": 2' out || fail "$method: verify from the checkpoint: $(cat out)"
+    { grep -q "^step 3/4 again: .* units$" err && ! grep -q "steps/s" err; } || fail "$method: progress of verify: $(cat err)"
     status 0 sower export $method --step 2 -o $method-2
     cmp $method-2/model.safetensors $method/checkpoints/step-00000002.safetensors || fail "$method: export"
     refused 2 "has no checkpoint" sower export $method --step 3 -o x
