@@ -178,6 +178,10 @@ typedef struct report_measure {
     int digits; /* behind the point; -1: three significant ones */
     const char *doc;
 } report_measure;
+enum report_measure_index {
+#define COLUMN(id, column, kind, head, unit, scale, digits, doc) REPORT_MEASURE_##id,
+#include "columns.def"
+};
 int report_measure_count(void);
 const report_measure *report_measure_at(int i);
 /* Of a group at its end_step; of a run at its last evaluation.  n 0: not known. */
