@@ -85,8 +85,8 @@ if [ $is_full -eq 1 ]; then
     step "11 gradients, losses and AdamW against torch, TRL and verl" run_ctest build/test -R "golden\.(golden_adamw|golden_gradients|policy)|contract\.(family|loss)"
     step "11 errors put into gradients and losses are found" bash tests/mutants.sh
     step "12 measures, remedies, the report" run_ctest build/test -R "cli\.(measures|remedies|report)|unit\.(kl|spectrum|paired|report)"
-    note "SKIP  13 sprout rebuilt byte for byte: bash jobs/sprout.sh --check (ten minutes on two idle cores)"
-    note "SKIP  14 the study: bash jobs/study.sh (45 runs, an hour on two idle cores); what was found is docs/study"
+    note "SKIP  13 sprout rebuilt byte for byte: bash jobs/sprout.sh --check (five minutes on two idle cores)"
+    note "SKIP  14 the study: bash jobs/study.sh (45 runs, 40 minutes on two cores); what was found is docs/study"
     note "SKIP  9 speed: measured by sower bench, told in docs/PERFORMANCE.md, never asserted by a test"
     step "10 checks of the source" bash tools/check
     step "2 equal bits, the whole matrix" bash tests/bits/run.sh full
