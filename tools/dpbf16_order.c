@@ -3,11 +3,11 @@
  * a third cancel.  docs/decisions/0013 has what it found.
  *
  *     gcc -O2 -mavx512bf16 -mavx512f -mfma -ffp-contract=off tools/dpbf16_order.c -o dpbf16_order -lm && ./dpbf16_order */
+#include "../src/la/scalar.h"
+
 #include <immintrin.h>
 #include <math.h>
-#include <stdint.h>
 #include <stdio.h>
-#include <string.h>
 
 enum { N = 20000000, N_CANDIDATES = 4 };
 
@@ -23,20 +23,6 @@ static uint32_t draw(void)
     state ^= state >> 7;
     state ^= state << 17;
     return (uint32_t)(state >> 16);
-}
-
-static float from_bits(uint32_t bits)
-{
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
-static uint32_t to_bits(float x)
-{
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits;
 }
 
 /* A bfloat16 in the upper half of a float32, its exponent around `exponent`. */

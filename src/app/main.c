@@ -162,9 +162,8 @@ int main(int argc, char **argv)
             print_help(argc < 2 ? stderr : stdout);
             return argc < 2 ? 2 : end_text();
         }
-        char *swapped = argv[1]; /* sower help COMMAND is sower COMMAND --help */
-        argv[1] = argv[2];
-        argv[2] = strcmp(swapped, "help") == 0 ? help_option : swapped;
+        argv[1] = argv[2]; /* sower help COMMAND is sower COMMAND --help */
+        argv[2] = help_option;
     }
     if (strcmp(argv[1], "--version") == 0) {
         print_version(stdout);

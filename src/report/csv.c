@@ -71,16 +71,16 @@ done:
 /* ---- JSON ---- */
 
 /* A key that names a unit has its numbers in it (tokens, seconds, tflop); accuracies are shares. */
-static double scale_of(const report_measure *m)
+static double scale_of(int measure)
 {
-    return strcmp(m->id, "tflop") == 0 ? m->scale : 1;
+    return measure == REPORT_MEASURE_tflop ? report_measure_at(measure)->scale : 1;
 }
 
 static void put_mean(sow_line *line, int measure, const report_mean *mean)
 {
     static const char *const words[] = {"none", "student-t", "wilson"};
     const char *id = report_measure_at(measure)->id;
-    const double scale = scale_of(report_measure_at(measure));
+    const double scale = scale_of(measure);
     bool is_change = strstr(id, "_change") != NULL && mean->interval == REPORT_BY_ITEMS;
     if (mean->n == 0) {
         sow_line_null(line, id);

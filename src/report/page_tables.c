@@ -148,12 +148,10 @@ sow_code report_page_table(const report *r, sow_words *out)
     SOW_ASSERT(report_measure_count() <= 64);
     SOW_TRY(find_shown(r, shown));
     SOW_TRY(sow_words_print(
-        out,
-        "<section><h2>Groups</h2>\n<div class=\"scroll\"><table class=\"cards wrap\"><caption>Mean over the "
-        "seeds of a group at the last evaluation, with the interval of 95 %% below it (two or more "
-        "seeds: Student's t; one seed: by its items). Where fewer seeds than the group's have a "
-        "number, n says how many.%s",
-        ""));
+        out, "<section><h2>Groups</h2>\n<div class=\"scroll\"><table class=\"cards wrap\"><caption>Mean over the "
+             "seeds of a group at the last evaluation, with the interval of 95 %% below it (two or more "
+             "seeds: Student's t; one seed: by its items). Where fewer seeds than the group's have a "
+             "number, n says how many."));
     for (int64_t g = 0; g < r->n_groups; g++)
         has_left_out = has_left_out || r->groups[g].n_used < r->groups[g].n;
     SOW_TRY(sow_words_print(

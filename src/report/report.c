@@ -76,17 +76,10 @@ done:
 /* ---- For people ---- */
 
 /* Columns that a terminal has room for. */
-static const char *const shown[] = {"target", "prior",        "prior_change", "choice",
-                                    "norm",   "norm_per_law", "tokens",       "seconds"};
+static const int shown[] = {REPORT_MEASURE_target, REPORT_MEASURE_prior,  REPORT_MEASURE_prior_change,
+                            REPORT_MEASURE_choice, REPORT_MEASURE_norm,   REPORT_MEASURE_norm_per_law,
+                            REPORT_MEASURE_tokens, REPORT_MEASURE_seconds};
 enum { N_SHOWN = sizeof shown / sizeof *shown };
-
-static int measure_of(const char *id)
-{
-    int m = 0;
-    while (strcmp(report_measure_at(m)->id, id) != 0)
-        m++;
-    return m;
-}
 
 /* "45.8 [41.5, 50.2]" */
 static sow_code add_mean(sow_words *out, const report_mean *mean, const report_measure *m, int width)
@@ -158,7 +151,7 @@ sow_code sow_report_write_table(const sow_report *r, sow_words *out)
     SOW_TRY(add_name(out, "group", width));
     SOW_TRY(sow_words_print(out, " %5s %6s", "seeds", "step"));
     for (int i = 0; i < N_SHOWN; i++) {
-        const report_measure *m = report_measure_at(measure_of(shown[i]));
+        const report_measure *m = report_measure_at(shown[i]);
         char head[64];
         (void)snprintf(head, sizeof head, "%s%s%s", m->head, m->unit[0] != '\0' ? ", " : "", m->unit);
         SOW_TRY(sow_words_print(out, "  %-*s", width_of(m), head));
@@ -170,7 +163,7 @@ sow_code sow_report_write_table(const sow_report *r, sow_words *out)
         SOW_TRY(sow_words_print(out, " %5lld %6lld", (long long)group->n_used, (long long)group->end_step));
         for (int i = 0; i < N_SHOWN; i++) {
             report_mean mean = {0};
-            int m = measure_of(shown[i]);
+            int m = shown[i];
             SOW_TRY(report_group_value(r, group, m, &mean));
             if (report_measure_at(m)->scale != 100)
                 mean.low = mean.high = (double)NAN;

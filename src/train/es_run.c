@@ -55,15 +55,16 @@ static sow_code prepare_kl(sow_run *run)
     return sow_evaluator_hold_base(run->evaluator, sow_theta_base(run->theta));
 }
 
-/* Root: no row that will be asked may end the run later.  Training rows of sft are taught, not asked: it has looked at
- * them itself. */
-static sow_code check_rows(const sow_run *run)
+/* Root: no row may end the run later. */
+static sow_code check_rows(sow_run *run)
 {
-    bool is_taught = strcmp(run->method->name, "sft") == 0;
+    bool has_own = run->method->check_rows != NULL;
     if (run->world == NULL || sow_world_rank(run->world) != 0) /* a replay: they have been asked */
         return SOW_OK;
+    if (has_own)
+        SOW_TRY(run->method->check_rows(run));
     for (int job = 0; job < sow_evaluator_jobs(run->evaluator); job++)
-        if (job != run->train_job || !is_taught)
+        if (job != run->train_job || !has_own)
             SOW_TRY(sow_evaluator_check(run->evaluator, job));
     return SOW_OK;
 }

@@ -216,24 +216,13 @@ void sow_root_put_phases(sow_root *root, sow_line *line, int64_t step)
     int n_ranks = sow_world_size(root->run->world);
     sow_line_begin_object(line, "phases");
     for (int phase = SOW_PHASE_PERTURB; phase < SOW_N_PHASES; phase++) {
-        double min = (double)INFINITY, max = 0, sum = 0;
-        int n = 0;
-        for (int rank = 0; rank < n_ranks; rank++) {
-            const report_message *report = &root->reports[rank];
-            if (report->generation != step)
-                continue;
-            double s = report->phase_s[phase];
-            min = s < min ? s : min;
-            max = s > max ? s : max;
-            sum += s;
-            n++;
-        }
-        if (n == 0)
+        const phase_spread s = sow_phase_spread(root->reports, n_ranks, step, phase);
+        if (s.n == 0)
             continue;
         sow_line_begin_object(line, sow_phase_name(phase));
-        sow_line_real(line, "min", min);
-        sow_line_real(line, "avg", sum / n);
-        sow_line_real(line, "max", max);
+        sow_line_real(line, "min", s.min);
+        sow_line_real(line, "avg", s.sum / s.n);
+        sow_line_real(line, "max", s.max);
         sow_line_end_object(line);
     }
     sow_line_end_object(line);

@@ -38,8 +38,8 @@ static sow_code write_status(sow_root *root, sow_state state, const char *reason
     return sow_folder_write_status(root->folder, &root->status);
 }
 
-/* SOW_ESTOP if someone asked, or time is up.  done: steps before this start. */
-static sow_code look_at_limits(sow_root *root, int64_t generation, int64_t done, double longest_s)
+/* SOW_ESTOP if someone asked, or time is up. */
+static sow_code look_at_limits(sow_root *root, int64_t generation, double longest_s)
 {
     double elapsed = sow_clock_now_s() - root->started_s;
     const char *why = NULL;
@@ -54,7 +54,7 @@ static sow_code look_at_limits(sow_root *root, int64_t generation, int64_t done,
     (void)snprintf(reason, sizeof reason, "%s after %s %lld: go on with --resume", why, root->run->method->word,
                    (long long)generation);
     SOW_TRY(write_status(root, SOW_STATE_RESUBMIT, reason));
-    sow_root_tell_end(root, generation - done);
+    sow_root_tell_end(root);
     return SOW_FAIL(SOW_ESTOP, "%s", reason);
 }
 
@@ -128,10 +128,10 @@ sow_code sow_root_lead(sow_root *root, const sow_ledger *ledger, int64_t loaded,
             SOW_TRY(write_checkpoint(root, g));
         longest_s = fmax(longest_s, sow_clock_now_s() - start);
         if (g < o->run.steps)
-            SOW_TRY(look_at_limits(root, g, done, longest_s));
+            SOW_TRY(look_at_limits(root, g, longest_s));
     }
     sow_log_progress(0, "%s", "");
     SOW_TRY(finish(root, o->run.steps));
-    sow_root_tell_end(root, o->run.steps - done);
+    sow_root_tell_end(root);
     return SOW_OK;
 }

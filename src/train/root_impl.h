@@ -32,7 +32,7 @@ typedef struct sow_root {
     sow_status status;
     node_word *nodes;        /* owned, [n_nodes] */
     report_message *reports; /* owned, [size]; by rank, the latest */
-    report_message *spent;   /* owned, [size]; by rank, the sum of all: phases alone */
+    report_message *spent;   /* owned, [size]; by rank, the sums of all phases */
     double *flops_put;       /* owned, [size]; those of a rank that lines of metrics have counted */
     sow_unit *units;         /* owned */
     int64_t units_capacity;
@@ -108,7 +108,13 @@ SOW_NODISCARD sow_code sow_sgd_load(sow_run *run, const sow_folder *folder, cons
 /* summary.c. */
 void sow_root_take_report(sow_root *root, int rank, const report_message *report);
 void sow_root_tell_start(const sow_root *root, const char *folder);
-void sow_root_tell_end(const sow_root *root, int64_t steps);
+void sow_root_tell_end(const sow_root *root);
+/* Seconds of a phase over those of a rank's reports that are of `step` (-1: all); n: how many these are. */
+typedef struct phase_spread {
+    double min, sum, max;
+    int n;
+} phase_spread;
+phase_spread sow_phase_spread(const report_message *reports, int n_ranks, int64_t step, int phase);
 /* metrics.c.  The phases of all ranks that have reported of `step`, as an object. */
 void sow_root_put_phases(sow_root *root, sow_line *line, int64_t step);
 /* Operations that ranks have reported since the line before: those of a late report count in a later line. */

@@ -105,14 +105,13 @@ static sow_code take_row(sow_run *run, sow_sft *s, int job, int64_t number, row 
     return SOW_OK;
 }
 
-/* Root: every row of a file that may be drawn, and of generated rows the first, so that none ends the run later. */
-static sow_code check_rows(sow_run *run, sow_sft *s)
+/* Every row of a file that may be drawn, and of generated rows the first. */
+static sow_code check_rows(sow_run *run)
 {
+    sow_sft *s = run->sgd->sft;
     bool is_file = s->mix.n == 0 && run->options->task.file[0] != '\0';
     int64_t n = is_file ? sow_task_rows(sow_evaluator_task(run->evaluator, run->train_job)) : s->mix.n;
     n = n == 0 ? 1 : n;
-    if (run->world == NULL || sow_world_rank(run->world) != 0)
-        return SOW_OK;
     for (int64_t i = 0; i < n; i++) {
         s->ids.n = 0;
         if (s->mix.n > 0)
@@ -269,8 +268,7 @@ static sow_code prepare(sow_run *run)
     SOW_TRY(SOW_ALLOC(&s->losses, batch));
     bool is_mix = sow_mix_parse(run->options->sft.mix, &s->mix);
     SOW_ASSERT(is_mix); /* checked by root */
-    SOW_TRY(open_mix(run, &s->mix));
-    return check_rows(run, s);
+    return open_mix(run, &s->mix);
 }
 
 static void fini(sow_run *run)
@@ -319,6 +317,7 @@ const sow_method sow_method_sft = {
     .fini = fini,
     .batch = batch_of,
     .batch_key = "sft.batch",
+    .check_rows = check_rows,
     .index = index_of,
     .center = sow_sgd_center,
     .round = sow_sgd_round,

@@ -38,29 +38,38 @@ void sow_root_tell_start(const sow_root *root, const char *folder)
     warn_of_batch(run);
 }
 
+phase_spread sow_phase_spread(const report_message *reports, int n_ranks, int64_t step, int phase)
+{
+    phase_spread out = {.min = (double)INFINITY};
+    for (int rank = 0; rank < n_ranks; rank++) {
+        const double s = reports[rank].phase_s[phase];
+        if (step >= 0 && reports[rank].generation != step)
+            continue;
+        out.min = fmin(out.min, s);
+        out.max = fmax(out.max, s);
+        out.sum += s;
+        out.n++;
+    }
+    return out;
+}
+
 /* As LAMMPS breaks down its time: of each phase the least, mean and most that a rank spent in it. */
-void sow_root_tell_end(const sow_root *root, int64_t steps)
+void sow_root_tell_end(const sow_root *root)
 {
     const int n_ranks = sow_world_size(root->run->world);
+    const int64_t steps = root->status.step - root->first_step;
     double all = 0;
-    for (int rank = 0; rank < n_ranks; rank++)
-        for (int phase = SOW_PHASE_PERTURB; phase < SOW_N_PHASES; phase++)
-            all += root->spent[rank].phase_s[phase];
+    for (int phase = SOW_PHASE_PERTURB; phase < SOW_N_PHASES; phase++)
+        all += sow_phase_spread(root->spent, n_ranks, -1, phase).sum;
     sow_log(SOW_LOG_INFO, "%lld %ss and their evaluations in %.1f s", (long long)steps, root->run->method->word,
             sow_clock_now_s() - root->started_s);
     if (steps == 0 || !(all > 0))
         return;
     sow_log(SOW_LOG_INFO, "phase          min s     avg s     max s   share");
     for (int phase = SOW_PHASE_PERTURB; phase < SOW_N_PHASES; phase++) {
-        double min = (double)INFINITY, max = 0, sum = 0;
-        for (int rank = 0; rank < n_ranks; rank++) {
-            const double s = root->spent[rank].phase_s[phase];
-            min = fmin(min, s);
-            max = fmax(max, s);
-            sum += s;
-        }
-        if (sum > 0)
-            sow_log(SOW_LOG_INFO, "%-10s %9.2f %9.2f %9.2f  %4.1f %%", sow_phase_name(phase), min, sum / n_ranks, max,
-                    100 * sum / all);
+        const phase_spread s = sow_phase_spread(root->spent, n_ranks, -1, phase);
+        if (s.sum > 0)
+            sow_log(SOW_LOG_INFO, "%-10s %9.2f %9.2f %9.2f  %4.1f %%", sow_phase_name(phase), s.min, s.sum / s.n, s.max,
+                    100 * s.sum / all);
     }
 }

@@ -126,6 +126,9 @@ typedef struct sow_method {
     /* Rows of the task that a step draws; 0: all.  And the option that says so. */
     int64_t (*batch)(const sow_options *options);
     const char *batch_key;
+    /* Root, before there is a folder: whether the training rows fit.  NULL: they are asked, and looked at as those of
+     * every job are. */
+    sow_code (*check_rows)(struct sow_run *run);
     /* The number of theta after `step`, and the group and the round of units that evaluate it. */
     int64_t (*index)(const struct sow_run *run, int64_t step);
     int (*center)(const struct sow_run *run, int64_t step);
