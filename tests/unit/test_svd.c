@@ -85,7 +85,7 @@ static void test_singular_values_of_what_is_not_finite_are_refused(void **state)
     }
     a[4] = FLT_MAX;
     CHECK_OK(sow_la_singular_values(2, 3, a, out));
-    assert_true(isfinite(out[0]) && out[0] >= (double)FLT_MAX);
+    CHECK_NEAR(out[0] / (double)FLT_MAX, 1.0, 1e-14); /* no overflow; LAPACK rounds as its BLAS of the day does */
     CHECK_FAILS(sow_la_singular_values(1ll << 31, 1, a, out), SOW_ENUM, "2147483648 x 1");
     CHECK_FAILS(sow_la_singular_values(1, 1ll << 31, a, out), SOW_ENUM, "1 x 2147483648");
     CHECK_OK(sow_la_singular_values(0, 3, a, out));
