@@ -34,6 +34,31 @@ static inline uint32_t random_word(uint32_t stream, uint64_t i)
     return (uint32_t)w[0];
 }
 
+/* To nearest even. */
+static inline float rounded_bf16(float x)
+{
+    const uint32_t u = bits_of(x);
+    return isnan(x) ? x : float_of((u + 0x7fff + (u >> 16 & 1)) & 0xffff0000);
+}
+
+static inline double flushed(double x)
+{
+    return fabs(x) < 0x1p-126 ? copysign(0.0, x) : x;
+}
+
+/* A multiply-add of products of bf16 as a CPU does it that takes subnormal numbers for zero; what the program computes
+ * by other means.  With two bf16 and a float the sum is exact in long double wherever it is near 2^-126; elsewhere
+ * fmaf rounds right.  Results count as subnormal after they were rounded to 24 bits. */
+static inline float fma_flushed(float a, float b, float c)
+{
+    a = (float)flushed((double)a), b = (float)flushed((double)b), c = (float)flushed((double)c);
+    const float r = fmaf(a, b, c);
+    const long double exact = (long double)a * (long double)b + (long double)c;
+    if (!(fabsf(r) <= 0x1p-126f) || fabsl(exact) >= 0x1p-126L - 0x1p-151L)
+        return r;
+    return copysignf(0.0f, r);
+}
+
 /* Uniform in [-scale, scale). */
 static inline void fill_floats(uint32_t stream, float scale, int64_t n, float *out)
 {

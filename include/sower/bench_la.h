@@ -14,10 +14,10 @@
 
 /* G = 1e9.  A multiply-add is two operations. */
 typedef struct sow_bench_limits {
-    double peak_gflops;       /* fused multiply-adds, one core */
-    double read_gbytes_s;     /* from memory, one core */
-    double read_all_gbytes_s; /* all threads together */
-    int64_t cache_bytes;      /* the last-level cache */
+    double peak_gflops[SOW_N_TYPES]; /* multiply-adds as products of a type have them, one core */
+    double read_gbytes_s;            /* from memory, one core */
+    double read_all_gbytes_s;        /* all threads together */
+    int64_t cache_bytes;             /* the last-level cache */
     int threads;
 } sow_bench_limits;
 

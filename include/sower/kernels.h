@@ -15,8 +15,16 @@
 
 #include <stdbool.h>
 
-/* Storage of packed 2-D weights. */
-typedef enum sow_type { SOW_FP16, SOW_BF16, SOW_F32, SOW_N_TYPES } sow_type;
+/* Storage of packed 2-D weights, and what products with them are made of.  The first three multiply in float32.
+ * bf16-mixed, for computing only, stores what bf16 does, and rounds to bf16 what is multiplied with it. */
+typedef enum sow_type {
+    SOW_FP16,
+    SOW_BF16,
+    SOW_F32,
+    SOW_N_STORED, /* those a file may have */
+    SOW_BF16_MIXED = SOW_N_STORED,
+    SOW_N_TYPES
+} sow_type;
 const char *sow_type_name(sow_type type); /* "fp16", ... */
 size_t sow_type_bytes(sow_type type);
 
@@ -32,7 +40,11 @@ enum {
 
 /* y[m][n] = chain of fma(x[m][k], w[n][k], acc) over ascending k from acc = 0, and then + bias[n], if bias is not NULL.
  * w is packed [n_size/32][k_size][32] (the order within a line of 32 is la's own: read it with sow_la_packed_row), on a
- * 64-byte boundary.  ldx, ldy: distance of rows.  n_size is a multiple of 32. */
+ * 64-byte boundary.  ldx, ldy: distance of rows.  n_size is a multiple of 32.
+ *
+ * bf16-mixed: x is rounded to bf16, and the chain takes pairs of k, of each the odd k first: k = 1, 0, 3, 2, ..., with
+ * subnormal sums and factors taken for zero (vec_dot in la/vec.h); what an odd last pair lacks is zero.  Packed
+ * [n_size/32][(k_size + 1)/2][32][2]. */
 typedef struct sow_linear_args {
     sow_type type;
     int64_t m_size, n_size, k_size, ldx, ldy;
@@ -102,11 +114,16 @@ typedef struct sow_apply_args {
 /* ---- backward ---- */
 
 /* dw[n][k] = chain of fma(dy[t][n], x[t][k], dw[n][k]) over ascending t, going on from what dw holds, so that rows may
- * come in any number of calls.  Row-major float32; ld*: distance of rows; any sizes. */
+ * come in any number of calls.  Row-major float32; ld*: distance of rows; any sizes.
+ *
+ * With `ends`, in products of bf16: dy and x are rounded, and the chain takes pairs of rows, the second first, as
+ * sow_linear_args says.  Pairs are counted from the first row and anew behind every row that ends a sequence; a last
+ * row without a second has zeros for it.  A call must not begin between the two of a pair. */
 typedef struct sow_outer_args {
     int64_t t_size, n_size, k_size, ldy, ldx, ldw;
     const float *dy, *x;
     float *dw;
+    const unsigned char *ends; /* [t_size] not 0: the last row of a sequence; NULL: products in float32 */
 } sow_outer_args;
 
 /* Packs the transpose of a 2-D tensor theta [n_size][k_size], rounded to `type` as sow_perturb_args does, as (part of)
@@ -187,7 +204,7 @@ typedef struct sow_softmax_back_args {
 #define SOW_FIXED_SCALE 0x1p48
 
 typedef struct sow_kernels {
-    const char *name; /* "avx512", "avx2", "neon", "plain" */
+    const char *name; /* "avx512bf16", "avx512", "avx2", "neon", "plain" */
 
     void (*linear)(const sow_linear_args *args);
     void (*attention)(const sow_attention_args *args);
@@ -248,9 +265,9 @@ typedef struct sow_kernels {
     void (*narrow)(sow_type type, int64_t n, const float *x, void *out);
     void (*widen)(sow_type type, int64_t n, const void *x, float *out);
 
-    /* Runs n rounds of independent fused multiply-adds; returns how many floating-point operations that were: the
-     * limit. */
-    double (*peak)(int64_t n, float *out);
+    /* Runs n rounds of independent multiply-adds as products of `type` have them; returns how many floating-point
+     * operations that were: the limit. */
+    double (*peak)(sow_type type, int64_t n, float *out);
     /* Reads n floats as fast as they come and returns their sum in some order: the limit of memory. */
     float (*read)(int64_t n, const float *x);
 } sow_kernels;

@@ -41,11 +41,17 @@ void sow_bench_limit(sow_figure *figure, double limit, const char *name)
     (void)snprintf(figure->limit_name, sizeof figure->limit_name, "%s", name);
 }
 
+const char *sow_bench_peak_name(sow_type type)
+{
+    return type == SOW_BF16_MIXED ? "bf16 peak" : "FMA peak";
+}
+
 /* ---- Kernels ---- */
 
 static sow_code bench_peak(sow_bench *b)
 {
-    (void)sow_bench_add(b, "GFLOP/s", b->limits.peak_gflops, "fused multiply-adds, one core");
+    (void)sow_bench_add(b, "GFLOP/s", b->limits.peak_gflops[SOW_F32], "fused multiply-adds, one core");
+    (void)sow_bench_add(b, "GFLOP/s", b->limits.peak_gflops[SOW_BF16_MIXED], "the same of pairs of bf16, one core");
     return SOW_OK;
 }
 
@@ -69,10 +75,10 @@ static sow_code bench_layer(sow_bench *b, sow_type type, int64_t m_size, int64_t
                                        (long long)n_size, (long long)k_size, sow_type_name(type));
     if (is_read)
         sow_bench_limit(figure, b->limits.read_gbytes_s, "read bandwidth");
-    else if (m_size <= 4 && read_gflops < b->limits.peak_gflops)
+    else if (m_size <= 4 && read_gflops < b->limits.peak_gflops[type])
         sow_bench_limit(figure, read_gflops, "read bandwidth");
     else
-        sow_bench_limit(figure, b->limits.peak_gflops, "FMA peak");
+        sow_bench_limit(figure, b->limits.peak_gflops[type], sow_bench_peak_name(type));
     return SOW_OK;
 }
 
@@ -86,7 +92,7 @@ static sow_code bench_blas(sow_bench *b, int64_t m_size)
     SOW_TRY(rc);
     sow_figure *figure = sow_bench_add(b, "GFLOP/s", speed.gflops, "OpenBLAS %lld rows, %d x %d f32, one core",
                                        (long long)m_size, (int)N_SIZE, (int)K_SIZE);
-    sow_bench_limit(figure, b->limits.peak_gflops, "FMA peak");
+    sow_bench_limit(figure, b->limits.peak_gflops[SOW_F32], "FMA peak");
     return SOW_OK;
 }
 
@@ -102,6 +108,8 @@ static sow_code bench_gemm(sow_bench *b)
         SOW_TRY(bench_layer(b, SOW_BF16, sizes[i], N_SIZE, K_SIZE));
     for (int64_t i = 0; i < n; i += 2)
         SOW_TRY(bench_layer(b, SOW_F32, sizes[i], N_SIZE, K_SIZE));
+    for (int64_t i = 0; i < n; i += 2)
+        SOW_TRY(bench_layer(b, SOW_BF16_MIXED, sizes[i], N_SIZE, K_SIZE));
     for (int64_t i = 0; i < n; i += 2)
         SOW_TRY(bench_blas(b, sizes[i]));
     return SOW_OK;

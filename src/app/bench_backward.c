@@ -13,7 +13,7 @@ static void add(sow_bench *b, double gflops, const char *what, int64_t t_size, c
 {
     sow_figure *figure = sow_bench_add(b, "GFLOP/s", gflops, "%s, %lld rows, %lld x %lld, one core", what,
                                        (long long)t_size, (long long)l->n_size, (long long)l->k_size);
-    sow_bench_limit(figure, b->limits.peak_gflops, "FMA peak");
+    sow_bench_limit(figure, b->limits.peak_gflops[SOW_F32], "FMA peak");
 }
 
 static sow_code bench_outer(sow_bench *b, const sow_kernels *kernels, const char *what)

@@ -16,7 +16,7 @@ typedef struct sow_figure {
     char unit[24];
     double value;
     double limit;        /* in the same unit; 0: none is known */
-    char limit_name[40]; /* "read bandwidth", "FMA peak" */
+    char limit_name[40]; /* "read bandwidth", "FMA peak", "bf16 peak" */
     bool is_of_job;      /* of all ranks together; else each rank has its own, at the same time */
 } sow_figure;
 
@@ -35,6 +35,7 @@ typedef struct sow_bench {
 /* Adds a figure; name as by printf. */
 sow_figure *sow_bench_add(sow_bench *bench, const char *unit, double value, const char *fmt, ...) SOW_PRINTF(4, 5);
 void sow_bench_limit(sow_figure *figure, double limit, const char *name);
+const char *sow_bench_peak_name(sow_type type); /* "FMA peak" */
 
 /* bench_backward.c: gradients of weights and of inputs, OpenBLAS beside them; passes of the optimizer. */
 SOW_NODISCARD sow_code sow_bench_backward(sow_bench *bench);

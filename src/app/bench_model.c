@@ -186,8 +186,8 @@ static double decode_limit(const loaded *m, int64_t batch, const char **name)
     bool is_cached = replica_bytes(m) < (double)limits->cache_bytes;
     double read_s = is_cached ? 0 : replica_bytes(m) / (read_gbytes_s * 1e9);
     double flops = sow_layout_flops(m->layout, DECODE_NEW / 2) * (double)batch;
-    double compute_s = flops / (limits->peak_gflops * 1e9 * limits->threads);
-    *name = read_s > compute_s ? "read bandwidth" : "FMA peak";
+    double compute_s = flops / (limits->peak_gflops[m->type] * 1e9 * limits->threads);
+    *name = read_s > compute_s ? "read bandwidth" : sow_bench_peak_name(m->type);
     return (double)batch / (read_s > compute_s ? read_s : compute_s);
 }
 

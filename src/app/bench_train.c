@@ -115,7 +115,7 @@ static sow_code measure(training *t, const batch *b, const char *recompute, bool
     sow_bench *bench = t->bench;
     const sow_gradient_options options = {.row_tokens = bench->options.train.row_tokens, .recompute = recompute};
     const int64_t tokens = b->n_units * (b->n_prefix + b->n_sequences * b->n_inputs);
-    const double peak = bench->limits.peak_gflops * bench->limits.threads;
+    const double peak = bench->limits.peak_gflops[t->type] * bench->limits.threads;
     double weight = 1.0 / (double)tokens, best_s = 1e30, flops = 0;
     sow_code rc = SOW_OK;
     SOW_TRY_OR(rc, make_batch(t, b));
@@ -140,7 +140,7 @@ static sow_code measure(training *t, const batch *b, const char *recompute, bool
     (void)sow_bench_add(bench, "tokens/s", (double)tokens / best_s, "%s of %s%s", what, b->what, how);
     sow_bench_limit(sow_bench_add(bench, "GFLOP/s", flops / best_s / 1e9, "  %s, %d threads", sow_type_name(t->type),
                                   bench->limits.threads),
-                    peak, "FMA peak");
+                    peak, sow_bench_peak_name(t->type));
 done:
     free_batch(t);
     return rc;

@@ -76,6 +76,7 @@ static volatile float sink; /* what is computed and not used */
 
 typedef struct limits_job {
     const sow_kernels *kernels;
+    sow_type type;
     float *x;
     int64_t n;
     double flops;
@@ -85,7 +86,7 @@ static void run_peak(void *context, int64_t run)
 {
     float out[1024];
     limits_job *job = context;
-    job->flops = job->kernels->peak(100000, out);
+    job->flops = job->kernels->peak(job->type, 100000, out);
     sink = out[run % 16];
 }
 
@@ -117,8 +118,12 @@ sow_code sow_bench_measure_limits(const sow_kernels *kernels, int threads, doubl
         memset(job.x + job.n / threads * i, 1, (size_t)(job.n / threads) * sizeof *job.x);
 
     sow_bench_limits limits = {.cache_bytes = cache_bytes(), .threads = threads};
-    const double bytes = (double)job.n * sizeof *job.x, peak_s = best_of(seconds / 3, run_peak, &job);
-    limits.peak_gflops = job.flops / peak_s * 1e-9;
+    const double bytes = (double)job.n * sizeof *job.x;
+    for (int type = 0; type < SOW_N_TYPES; type++) {
+        job.type = (sow_type)type;
+        const double peak_s = best_of(seconds / 3 / SOW_N_TYPES, run_peak, &job);
+        limits.peak_gflops[type] = job.flops / peak_s * 1e-9;
+    }
     limits.read_gbytes_s = (double)READ_N * sizeof *job.x / best_of(seconds / 3, run_read, &job) * 1e-9;
     double best = 1e9;
     const double end = sow_clock_now_s() + seconds / 3;

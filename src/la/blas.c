@@ -127,7 +127,7 @@ static const char *find_remedy(const char *core)
     const char *best = sow_kernels_at(0)->name;
     if (getenv("OPENBLAS_CORETYPE") != NULL)
         return NULL;
-    if (strcmp(best, "avx512") == 0 && core_bits(core) < 512)
+    if (strncmp(best, "avx512", strlen("avx512")) == 0 && core_bits(core) < 512)
         return "set OPENBLAS_CORETYPE=SKYLAKEX (this CPU has AVX-512, the core type that OpenBLAS chose does not use "
                "it)";
     if (strcmp(best, "avx2") == 0 && core_bits(core) < 256)

@@ -16,8 +16,12 @@
 /* linear_isa.c */
 void ISA_FN(linear)(const sow_linear_args *args);
 
+/* mixed_isa.c: the same and `outer` in products of bf16. */
+void ISA_FN(linear_mixed)(const sow_linear_args *args);
+void ISA_FN(outer_mixed)(const sow_outer_args *args);
+
 /* limits_isa.c */
-double ISA_FN(peak)(int64_t n, float *out);
+double ISA_FN(peak)(sow_type type, int64_t n, float *out);
 float ISA_FN(read)(int64_t n, const float *x);
 
 /* attention_isa.c */

@@ -10,7 +10,8 @@
 #include <cpuid.h>
 #endif
 
-static const char *const type_names[SOW_N_TYPES] = {[SOW_FP16] = "fp16", [SOW_BF16] = "bf16", [SOW_F32] = "f32"};
+static const char *const type_names[SOW_N_TYPES] = {
+    [SOW_FP16] = "fp16", [SOW_BF16] = "bf16", [SOW_F32] = "f32", [SOW_BF16_MIXED] = "bf16-mixed"};
 
 const char *sow_type_name(sow_type type)
 {
@@ -42,6 +43,46 @@ static bool has_avx512(void)
 }
 #endif
 
+#if defined(SOW_HAS_AVX512BF16)
+/* The instruction is taken for what its maker says of it only where it gives the plain twin's bits: sums whose order
+ * shows, and, in the second half of the rows, sums that leave the range of normal numbers. */
+static bool multiplies_pairs_as_plain(void)
+{
+    enum { M = 8, K = 64 };
+    static float x[M * K], y[2][M * SOW_PANEL];
+    static _Alignas(64) uint16_t w[K * SOW_PANEL];
+    uint32_t state = 1;
+    for (int i = 0; i < K * SOW_PANEL; i++) {
+        state = state * 1664525 + 1013904223;               /* Knuth, TAOCP 2, 3.3.4 */
+        w[i] = (uint16_t)((state >> 16 & 0x80ff) | 0x3e00); /* 2^-3 to 2^-1 and their negatives */
+    }
+    for (int i = 0; i < M * K; i++) {
+        state = state * 1664525 + 1013904223;
+        x[i] = ((float)(state >> 8) * 0x1p-23f - 1.0f) * (i < M / 2 * K ? 1.0f : 0x1p-126f * (float)(1 << i % 8));
+    }
+    for (int i = 0; i < 2; i++)
+        (i == 0 ? &sow_kernels_plain : &sow_kernels_avx512bf16)
+            ->linear(&(sow_linear_args){.type = SOW_BF16_MIXED,
+                                        .m_size = M,
+                                        .n_size = SOW_PANEL,
+                                        .k_size = K,
+                                        .ldx = K,
+                                        .ldy = SOW_PANEL,
+                                        .x = x,
+                                        .w = w,
+                                        .y = y[i]});
+    return memcmp(y[0], y[1], sizeof y[0]) == 0;
+}
+
+static bool has_avx512bf16(void)
+{
+    static int answer = -1;
+    if (answer < 0)
+        answer = has_avx512() && __builtin_cpu_supports("avx512bf16") && multiplies_pairs_as_plain() ? 1 : 0;
+    return answer == 1;
+}
+#endif
+
 static bool always(void)
 {
     return true;
@@ -52,6 +93,9 @@ static const struct variant {
     const sow_kernels *kernels;
     bool (*can_run)(void);
 } variants[] = {
+#if defined(SOW_HAS_AVX512BF16)
+    {&sow_kernels_avx512bf16, has_avx512bf16},
+#endif
 #if defined(SOW_HAS_AVX512)
     {&sow_kernels_avx512, has_avx512},
 #endif

@@ -23,6 +23,7 @@ enum {
     STEP_WEIGHTS = 1 << 21,  /* weights perturbed between two ticks: about 2 ms */
     STEP_ELEMENTS = 1 << 22, /* gradients added to sums between two ticks */
     LOAD_ROWS = 6,           /* reading a panel costs as much as computing so many rows */
+    MIXED_PANELS = 64,       /* to round x for them costs a fiftieth of the products */
     OUTER_ROWS = 256,        /* rows of dw between two ticks are a multiple: what outer_isa.c takes at a time */
 };
 
@@ -121,12 +122,10 @@ static int64_t row_parts(int64_t threads, int64_t n_panels, int64_t m_size)
     return best;
 }
 
-/* Panels and rows of a layer, by one thread. */
-static void run_rectangle(const sow_la *la, const sow_linear_args *whole, part panels, part rows, bool ticks)
+/* Panels and rows of a layer, by one thread, `step` panels at a time. */
+static void run_panels(const sow_la *la, const sow_linear_args *whole, part panels, part rows, int64_t step, bool ticks)
 {
-    const int64_t panel_work = SOW_PANEL * whole->k_size * (rows.end - rows.first);
-    const int64_t step = ticks && panel_work > 0 ? STEP / panel_work + 1 : panels.end - panels.first;
-    const int64_t panel_bytes = SOW_PANEL * whole->k_size * (int64_t)sow_type_bytes(whole->type);
+    const int64_t panel_bytes = (int64_t)sow_la_packed_bytes(whole->type, SOW_PANEL, whole->k_size);
     for (int64_t p = panels.first; p < panels.end; p += step) {
         sow_linear_args some = *whole;
         some.n_size = least(step, panels.end - p) * SOW_PANEL;
@@ -138,6 +137,22 @@ static void run_rectangle(const sow_la *la, const sow_linear_args *whole, part p
         la->kernels->linear(&some);
         if (ticks)
             sow_phase_tick();
+    }
+}
+
+/* bf16-mixed rounds x again in every call, so there a step has many panels and few rows, else all rows. */
+static void run_rectangle(const sow_la *la, const sow_linear_args *whole, part panels, part rows, bool ticks)
+{
+    const bool is_mixed = whole->type == SOW_BF16_MIXED;
+    const int64_t n_rows = rows.end - rows.first, n_parts = is_mixed && ticks ? (n_rows - 1) / SOW_MIXED_ROWS + 1 : 1;
+    const int64_t panel_work = SOW_PANEL * whole->k_size * ((n_rows - 1) / n_parts + 1),
+                  all = panels.end - panels.first;
+    int64_t step = ticks && panel_work > 0 ? STEP / panel_work + 1 : all;
+    if (is_mixed && step < MIXED_PANELS)
+        step = MIXED_PANELS;
+    for (int64_t i = 0; i < n_parts; i++) {
+        const part some = part_of(n_rows, n_parts, i);
+        run_panels(la, whole, panels, (part){rows.first + some.first, rows.first + some.end}, step, ticks);
     }
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* linear_isa.c: linear layers.  Compiled once per instruction set.
+/* linear_isa.c: linear layers in float32; those of bf16-mixed are mixed_isa.c's.  Compiled once per instruction set.
  *
  * A tile is `rows` rows of x by `vecs` vectors of outputs, held in registers while k runs:
  *
@@ -190,6 +190,10 @@ static void multiply_block(const sow_linear_args *a, tile block, float *lines)
 void ISA_FN(linear)(const sow_linear_args *a)
 {
     alignas(64) float lines[SHARED * SOW_PANEL];
+    if (a->type == SOW_BF16_MIXED) {
+        ISA_FN(linear_mixed)(a);
+        return;
+    }
     const bool is_shared = a->type != SOW_F32 && a->m_size > MAX_ROWS;
     const int64_t n_blocks = is_shared ? (a->k_size + SHARED - 1) / SHARED : 1;
     const char *w = a->w; /* block lies behind block, panel behind panel */

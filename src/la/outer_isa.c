@@ -181,6 +181,10 @@ static void multiply_block(const sow_outer_args *a)
 
 void ISA_FN(outer)(const sow_outer_args *a)
 {
+    if (a->ends != NULL) {
+        ISA_FN(outer_mixed)(a);
+        return;
+    }
     const int64_t panels = (a->k_size + SOW_PANEL - 1) / SOW_PANEL;
     const int64_t n_blocks = (a->k_size + K_BLOCK - 1) / K_BLOCK;
     for (int64_t i = 0; i < n_blocks; i++) {

@@ -6,7 +6,8 @@
  * lines of 32 outputs.  It goes through the cache in chunks of up to 256 columns:
  *
  *     noise        one slice if a chunk is the whole panel, else a slice per row (from the start of a block of 64)
- *     words        rows of 32-bit words [n_words][columns]: a float, or two 16-bit weights of two rows
+ *     words        rows of 32-bit words [n_words][columns]: a float, or two 16-bit weights of two rows (bf16-mixed: of
+ *                  two columns, then there are half as many)
  *     packed       lines of words [columns][n_words]: the transpose, by squares of VL x VL words in registers */
 #include "isa.h"
 
@@ -77,7 +78,7 @@ static void make_row(const chunk *c, int64_t r, float *out)
         ISA_FN(hold)(a->mask, (c->row + r) * a->k_size + c->column, c->n_columns, theta, out);
 }
 
-/* The two rows whose weights share word i of a line (one for f32), see la_impl.h. */
+/* The row or the two whose weights share word i of a line, see la_impl.h. */
 static void make_words(const chunk *c, int64_t i, uint32_t out[CHUNK])
 {
     _Alignas(64) float low[CHUNK], high[CHUNK];
@@ -85,6 +86,14 @@ static void make_words(const chunk *c, int64_t i, uint32_t out[CHUNK])
     if (c->args->type == SOW_F32) {
         make_row(c, i, low);
         memcpy(out, low, (size_t)n * sizeof *out);
+        return;
+    }
+    if (c->args->type == SOW_BF16_MIXED) {
+        make_row(c, i, low);
+        for (int64_t j = 0; j < n / 2; j++)
+            out[j] = to_bf16(low[2 * j]) | (uint32_t)to_bf16(low[2 * j + 1]) << 16;
+        if (n % 2 != 0)
+            out[n / 2] = to_bf16(low[n - 1]);
         return;
     }
     if (c->args->type == SOW_BF16) {
@@ -123,7 +132,9 @@ void ISA_FN(perturb)(const sow_perturb_args *a)
 {
     _Alignas(64) float room[ROOM];
     _Alignas(64) uint32_t word[SOW_PANEL][CHUNK];
-    const int n_words = a->type == SOW_F32 ? SOW_PANEL : SOW_PANEL / 2;
+    const bool is_mixed = a->type == SOW_BF16_MIXED;
+    const int n_words = a->type == SOW_F32 || is_mixed ? SOW_PANEL : SOW_PANEL / 2;
+    const int64_t n_lines = is_mixed ? sow_pack_inputs(a->type, a->k_size) / 2 : a->k_size;
     for (int64_t p = a->first_panel; p < a->first_panel + a->n_panels; p++) {
         const int64_t row = p * SOW_PANEL, left = a->n_size - row;
         for (int64_t k = 0; k < a->k_size; k += CHUNK) {
@@ -136,9 +147,9 @@ void ISA_FN(perturb)(const sow_perturb_args *a)
                 draw_chunk(&c, room);
             for (int i = 0; i < n_words; i++)
                 make_words(&c, i, word[i]);
-            uint32_t *out = (uint32_t *)a->w + (p * a->k_size + k) * n_words;
-            if (a->type == SOW_F32)
-                pack(SOW_PANEL, c.n_columns, word, out);
+            uint32_t *out = (uint32_t *)a->w + (p * n_lines + (is_mixed ? k / 2 : k)) * n_words;
+            if (n_words == SOW_PANEL)
+                pack(SOW_PANEL, is_mixed ? (c.n_columns + 1) / 2 : c.n_columns, word, out);
             else
                 pack(SOW_PANEL / 2, c.n_columns, word, out);
         }
@@ -168,7 +179,7 @@ void ISA_FN(narrow)(sow_type type, int64_t n, const float *x, void *out)
     int64_t i = 0;
     if (type == SOW_F32) {
         memmove(out, x, (size_t)n * sizeof *x);
-    } else if (type == SOW_BF16) {
+    } else if (type != SOW_FP16) {
         for (; i < n; i++)
             half[i] = to_bf16(x[i]);
     } else {
@@ -185,7 +196,7 @@ void ISA_FN(widen)(sow_type type, int64_t n, const void *x, float *out)
     int64_t i = 0;
     if (type == SOW_F32) {
         memmove(out, x, (size_t)n * sizeof *out);
-    } else if (type == SOW_BF16) {
+    } else if (type != SOW_FP16) {
         for (; i < n; i++)
             out[i] = from_bf16(half[i]);
     } else {

@@ -52,6 +52,34 @@ INLINE float from_bf16(uint16_t h)
     return from_bits((uint32_t)h << 16);
 }
 
+/* A zero of its sign for what is subnormal. */
+INLINE float flushed(float x)
+{
+    return from_bits((to_bits(x) & 0x7f800000) == 0 ? to_bits(x) & 0x80000000 : to_bits(x));
+}
+
+/* fused() in a mode that takes subnormal arguments for zero and makes such results zero.  A result counts as subnormal
+ * if it is one after it was rounded to 24 bits whatever its exponent, as x86 does it: if the sum is smaller than
+ * 2^-126 - 2^-151.  The sum in double and its error e (two-sum, exact) say so. */
+INLINE float fused_flushed(float a, float b, float c)
+{
+    const double limit = 0x1p-126 - 0x1p-151;
+    a = flushed(a), b = flushed(b), c = flushed(c);
+    const float r = fused(a, b, c);
+    double p = (double)a * (double)b, d = (double)c, s = p + d;
+    double t = s - p, e = (p - (s - t)) + (d - t), size = __builtin_fabs(s);
+    double size_error = s < 0.0 ? -e : e;
+    uint32_t is_tiny = (size < limit) | ((size == limit) & (size_error < 0.0));
+    return from_bits(is_tiny ? to_bits(r) & 0x80000000 : to_bits(r));
+}
+
+/* One lane of vec_dot (vec.h). */
+INLINE float dot_bf16(float c, uint32_t a, uint32_t b)
+{
+    c = fused_flushed(from_bits(a & 0xffff0000), from_bits(b & 0xffff0000), c);
+    return fused_flushed(from_bits(a << 16), from_bits(b << 16), c);
+}
+
 /* Exact for every fp16, subnormals included: 2^112 is the difference of the exponent biases. */
 INLINE float from_fp16(uint16_t h)
 {

@@ -37,6 +37,27 @@ INLINE void pack_panel(sow_type type, int64_t bytes, const sow_transpose_args *a
     }
 }
 
+/* Two rows of theta are a line; one whose neighbour is another tensor's fills its halves. */
+static void pack_mixed(const sow_transpose_args *a, int64_t panel)
+{
+    const int64_t column = panel * SOW_PANEL, columns = a->k_size - column < SOW_PANEL ? a->k_size - column : SOW_PANEL;
+    const int64_t end = a->inner_first + a->n_size;
+    uint32_t *lines = (uint32_t *)a->w + panel * ((a->inner_size + 1) / 2) * SOW_PANEL;
+    for (int64_t k = a->inner_first, step; k < end; k += step) {
+        const float *theta = a->theta + (k - a->inner_first) * a->k_size + column;
+        uint32_t *line = lines + k / 2 * SOW_PANEL;
+        const bool is_pair = k % 2 == 0 && k + 1 < end;
+        step = is_pair ? 2 : 1;
+        for (int64_t i = 0; i < SOW_PANEL; i++) {
+            const uint32_t one = i < columns ? to_bf16(theta[i]) : 0;
+            if (is_pair)
+                line[i] = one | (i < columns ? (uint32_t)to_bf16(theta[a->k_size + i]) << 16 : 0);
+            else
+                line[i] = k % 2 == 0 ? (line[i] & 0xffff0000) | one : (line[i] & 0xffff) | one << 16;
+        }
+    }
+}
+
 void ISA_FN(transpose)(const sow_transpose_args *a)
 {
     for (int64_t p = a->first_panel; p < a->first_panel + a->n_panels; p++) {
@@ -44,7 +65,9 @@ void ISA_FN(transpose)(const sow_transpose_args *a)
             pack_panel(SOW_F32, sizeof(float), a, p);
         else if (a->type == SOW_FP16)
             pack_panel(SOW_FP16, sizeof(uint16_t), a, p);
-        else
+        else if (a->type == SOW_BF16)
             pack_panel(SOW_BF16, sizeof(uint16_t), a, p);
+        else
+            pack_mixed(a, p);
     }
 }

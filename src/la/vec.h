@@ -6,7 +6,7 @@
  * vector, fp16 <-> float32, the product of 32-bit numbers in 64 bits.  Every variant gives the same bits; the plain one
  * (SOW_PLAIN, or an instruction set that is not here) is what the others are tested against.
  *
- *     vec    VL floats                    words  VL unsigned numbers of 32 bits
+ *     vec    VL floats                    words  VL unsigned numbers of 32 bits, or pairs of bf16: low and high half
  *     wide   VL/2 numbers of 64 bits, of which the low halves count: a counter or word of Philox (sower/philox.h) */
 #ifndef SOWER_LA_VEC_H
 #define SOWER_LA_VEC_H
@@ -32,6 +32,21 @@
 #define VEC_NEON 1
 #else
 #define VEC_PLAIN 1
+#endif
+
+/* vec_dot(c, a, b): pairs of bf16 multiplied and added to c, the high halves first: c' = fma(a_high, b_high, c), then
+ * fma(a_low, b_low, c'), each rounded to nearest even, with subnormal arguments and results taken for zeros of their
+ * sign.  That is what vdpbf16ps does (Intel SDM, VDPBF16PS; docs/decisions/0013).  Without it the modes of MXCSR do the
+ * same to ordinary multiply-adds, between flush_begin and flush_end, which no operation may be moved across: call what
+ * is between as a function that is not inlined.  DOT_ROWS: rows of a tile by two vectors that fit the registers. */
+#if defined(VEC_AVX512) && defined(__AVX512BF16__)
+enum { DOT_ROWS = 14 };
+#elif defined(VEC_AVX512)
+enum { DOT_ROWS = 12 };
+#elif defined(VEC_AVX2) || defined(VEC_NEON)
+enum { DOT_ROWS = 4 };
+#else
+enum { DOT_ROWS = 1 };
 #endif
 
 /* Vector registers that a tile may fill.  NEON has 32, but no memory operands: gcc 12 keeps several x at once, and with
@@ -105,6 +120,41 @@ INLINE words words_of_fp16(vec low, vec high)
     __m512i h = _mm512_cvtepu16_epi32(_mm512_cvtps_ph(high, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
     return _mm512_or_si512(l, _mm512_slli_epi32(h, 16));
 }
+/* The same of two bf16; a NaN stays one. */
+INLINE __m512i bf16_bits(vec a)
+{
+    __m512i u = _mm512_castps_si512(a), last = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
+    __m512i rounded = _mm512_add_epi32(u, _mm512_add_epi32(last, _mm512_set1_epi32(0x7fff)));
+    return _mm512_mask_mov_epi32(rounded, _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), _mm512_set1_epi32(0x7fc00000));
+}
+INLINE words words_of_bf16(vec low, vec high)
+{
+    __m512i h = _mm512_and_si512(bf16_bits(high), _mm512_set1_epi32((int)0xffff0000));
+    return _mm512_or_si512(_mm512_srli_epi32(bf16_bits(low), 16), h);
+}
+INLINE words words_set(uint32_t x)
+{
+    return _mm512_set1_epi32((int)x);
+}
+#if defined(__AVX512BF16__)
+INLINE vec vec_dot(vec c, words a, words b)
+{
+    return _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b);
+}
+INLINE void vec_store_bf16(uint16_t *p, vec a)
+{
+    _mm256_storeu_si256((void *)p, (__m256i)_mm512_cvtneps_pbh(a));
+}
+#else
+INLINE vec vec_dot(vec c, words a, words b)
+{
+    return vec_fma(vec_bf16_low(a), vec_bf16_low(b), vec_fma(vec_bf16_high(a), vec_bf16_high(b), c));
+}
+INLINE void vec_store_bf16(uint16_t *p, vec a)
+{
+    _mm256_storeu_si256((void *)p, _mm512_cvtepi32_epi16(_mm512_srli_epi32(bf16_bits(a), 16)));
+}
+#endif
 INLINE words words_load(const void *p)
 {
     return _mm512_loadu_si512(p);
@@ -224,6 +274,31 @@ INLINE words words_of_fp16(vec low, vec high)
     __m256i h = _mm256_cvtepu16_epi32(_mm256_cvtps_ph(high, _MM_FROUND_TO_NEAREST_INT));
     return _mm256_or_si256(l, _mm256_slli_epi32(h, 16));
 }
+INLINE __m256i bf16_bits(vec a)
+{
+    __m256i u = _mm256_castps_si256(a), last = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
+    __m256i rounded = _mm256_add_epi32(u, _mm256_add_epi32(last, _mm256_set1_epi32(0x7fff)));
+    __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(a, a, _CMP_UNORD_Q));
+    return _mm256_blendv_epi8(rounded, _mm256_set1_epi32(0x7fc00000), is_nan);
+}
+INLINE words words_of_bf16(vec low, vec high)
+{
+    __m256i h = _mm256_and_si256(bf16_bits(high), _mm256_set1_epi32((int)0xffff0000));
+    return _mm256_or_si256(_mm256_srli_epi32(bf16_bits(low), 16), h);
+}
+INLINE words words_set(uint32_t x)
+{
+    return _mm256_set1_epi32((int)x);
+}
+INLINE vec vec_dot(vec c, words a, words b)
+{
+    return vec_fma(vec_bf16_low(a), vec_bf16_low(b), vec_fma(vec_bf16_high(a), vec_bf16_high(b), c));
+}
+INLINE void vec_store_bf16(uint16_t *p, vec a)
+{
+    __m256i u = _mm256_srli_epi32(bf16_bits(a), 16);
+    _mm_storeu_si128((void *)p, _mm_packus_epi32(_mm256_castsi256_si128(u), _mm256_extracti128_si256(u, 1)));
+}
 INLINE words words_load(const void *p)
 {
     return _mm256_loadu_si256(p);
@@ -335,6 +410,35 @@ INLINE words words_of_fp16(vec low, vec high)
     uint32x4_t h = vshll_n_u16(vreinterpret_u16_f16(vcvt_f16_f32(high)), 16);
     return vorrq_u32(l, h);
 }
+INLINE uint32x4_t bf16_bits(vec a)
+{
+    uint32x4_t u = vreinterpretq_u32_f32(a), last = vandq_u32(vshrq_n_u32(u, 16), vdupq_n_u32(1));
+    return vbslq_u32(vceqq_f32(a, a), vaddq_u32(u, vaddq_u32(last, vdupq_n_u32(0x7fff))), vdupq_n_u32(0x7fc00000));
+}
+INLINE words words_of_bf16(vec low, vec high)
+{
+    return vorrq_u32(vshrq_n_u32(bf16_bits(low), 16), vandq_u32(bf16_bits(high), vdupq_n_u32(0xffff0000)));
+}
+INLINE words words_set(uint32_t x)
+{
+    return vdupq_n_u32(x);
+}
+/* FPCR's flushing mode looks at results before they are rounded, so it is of no use here. */
+INLINE vec vec_dot(vec c, words a, words b)
+{
+    float sum[4];
+    uint32_t x[4], y[4];
+    vst1q_f32(sum, c);
+    vst1q_u32(x, a);
+    vst1q_u32(y, b);
+    for (int i = 0; i < 4; i++)
+        sum[i] = dot_bf16(sum[i], x[i], y[i]);
+    return vld1q_f32(sum);
+}
+INLINE void vec_store_bf16(uint16_t *p, vec a)
+{
+    vst1_u16(p, vshrn_n_u32(bf16_bits(a), 16));
+}
 INLINE words words_load(const void *p)
 {
     return vld1q_u32(p);
@@ -402,6 +506,11 @@ INLINE vec vec_bf16_high(words a) { EACH_LANE(vec, VL, from_bits(a.lane[i] & 0xf
 INLINE void vec_store_fp16(uint16_t *p, vec a) { for (int i = 0; i < VL; i++) p[i] = to_fp16(a.lane[i]); }
 INLINE uint32_t pair_fp16(float low, float high) { return to_fp16(low) | (uint32_t)to_fp16(high) << 16; }
 INLINE words words_of_fp16(vec low, vec high) { EACH_LANE(words, VL, pair_fp16(low.lane[i], high.lane[i])); }
+INLINE uint32_t pair_bf16(float low, float high) { return to_bf16(low) | (uint32_t)to_bf16(high) << 16; }
+INLINE words words_of_bf16(vec low, vec high) { EACH_LANE(words, VL, pair_bf16(low.lane[i], high.lane[i])); }
+INLINE words words_set(uint32_t x) { EACH_LANE(words, VL, x); }
+INLINE vec vec_dot(vec c, words a, words b) { EACH_LANE(vec, VL, dot_bf16(c.lane[i], a.lane[i], b.lane[i])); }
+INLINE void vec_store_bf16(uint16_t *p, vec a) { for (int i = 0; i < VL; i++) p[i] = to_bf16(a.lane[i]); }
 INLINE words words_load(const void *p) { words r; memcpy(&r, p, sizeof r); return r; }
 INLINE void words_store(void *p, words a) { memcpy(p, &a, sizeof a); }
 INLINE wide wide_set(uint64_t x) { EACH_LANE(wide, VL / 2, x); }
@@ -420,6 +529,28 @@ INLINE void words_transpose(words r[VL])
             r[i].lane[j] = t[j].lane[i];
 }
 /* clang-format on */
+#endif
+
+#if (defined(VEC_AVX512) && !defined(__AVX512BF16__)) || defined(VEC_AVX2)
+INLINE unsigned flush_begin(void)
+{
+    const unsigned mode = _mm_getcsr();
+    _mm_setcsr(mode | _MM_FLUSH_ZERO_ON | _MM_DENORMALS_ZERO_ON);
+    return mode;
+}
+INLINE void flush_end(unsigned mode)
+{
+    _mm_setcsr(mode);
+}
+#else
+INLINE unsigned flush_begin(void)
+{
+    return 0;
+}
+INLINE void flush_end(unsigned mode)
+{
+    (void)mode;
+}
 #endif
 
 #endif

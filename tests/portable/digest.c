@@ -229,8 +229,12 @@ static uint64_t digest_outer(const sow_kernels *k)
 {
     enum { T = 140, COLUMNS = 77, FAR = 520 };
     float *dy = take(T * FAR, sizeof *dy), *x = take(T * FAR, sizeof *x), *dw = take(MAX_M * COLUMNS, sizeof *dw);
+    unsigned char ends[T];
     uint64_t h = 0;
-    for (int is_wild = 0; is_wild < 2; is_wild++) {
+    for (int t = 0; t < T; t++)
+        ends[t] = t * t % 7 == 1;
+    for (int i = 0; i < 4; i++) { /* in float32, then in products of bf16 */
+        const bool is_wild = i % 2 == 1;
         fill(T * FAR, 7, 1.0f, dy);
         fill(T * FAR, 8, is_wild ? 0x1p-130f : 1.0f, x);
         fill(MAX_M * COLUMNS, 9, is_wild ? 0x1p-140f : 1.0f, dw);
@@ -245,7 +249,8 @@ static uint64_t digest_outer(const sow_kernels *k)
                                        .ldw = COLUMNS,
                                        .dy = dy,
                                        .x = x,
-                                       .dw = dw});
+                                       .dw = dw,
+                                       .ends = i < 2 ? NULL : ends});
             h = digest(h, MAX_M * COLUMNS, dw);
         }
     }
@@ -358,6 +363,10 @@ static void print_digests(const sow_kernels *k)
 
 int main(void)
 {
+#if defined(SOW_HAS_AVX512BF16)
+    if (__builtin_cpu_supports("avx512bf16"))
+        print_digests(&sow_kernels_avx512bf16);
+#endif
 #if defined(SOW_HAS_AVX512)
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl"))

@@ -25,6 +25,7 @@ march_of() { # CPU-instruction set
     x86_64-plain) echo "-march=x86-64-v2" ;;
     x86_64-avx2) echo "-march=x86-64-v3" ;;
     x86_64-avx512) echo "-march=x86-64-v4 -mprefer-vector-width=512" ;;
+    x86_64-avx512bf16) echo "-march=x86-64-v4 -mprefer-vector-width=512 -mavx512bf16" ;;
     aarch64-plain) echo "-march=armv8-a -DSOW_PLAIN=1" ;;
     aarch64-neon) echo "-march=armv8-a" ;;
     esac
@@ -59,7 +60,7 @@ run() { # name, command...
 if [ "$(uname -m)" = x86_64 ]; then
     for cc in gcc clang; do
         if command -v $cc > /dev/null; then
-            build $cc $cc x86_64 "" plain avx2 avx512
+            build $cc $cc x86_64 "" plain avx2 avx512 avx512bf16
             run $cc "$folder/digest-$cc"
         else
             echo "SKIP: $cc is not installed"

@@ -5,16 +5,36 @@
 
 /* ---- outer ---- */
 
+static void add_pair(const sow_outer_args *a, int64_t t, bool is_alone, float *dw)
+{
+    for (int64_t n = 0; n < a->n_size; n++)
+        for (int64_t k = 0; k < a->k_size; k++)
+            for (int64_t row = t + 1; row >= t; row--) {
+                const bool is_there = row == t || !is_alone;
+                const float y = is_there ? rounded_bf16(a->dy[row * a->ldy + n]) : 0.0f;
+                const float x = is_there ? rounded_bf16(a->x[row * a->ldx + k]) : 0.0f;
+                dw[n * a->ldw + k] = fma_flushed(y, x, dw[n * a->ldw + k]);
+            }
+}
+
 static void add_outer(const sow_outer_args *a, float *dw)
 {
+    for (int64_t t = 0; a->ends != NULL && t < a->t_size;) {
+        const bool is_alone = t + 1 == a->t_size || a->ends[t] != 0;
+        add_pair(a, t, is_alone, dw);
+        t += is_alone ? 1 : 2;
+    }
+    if (a->ends != NULL)
+        return;
     for (int64_t n = 0; n < a->n_size; n++)
         for (int64_t k = 0; k < a->k_size; k++)
             for (int64_t t = 0; t < a->t_size; t++)
                 dw[n * a->ldw + k] = fmaf(a->dy[t * a->ldy + n], a->x[t * a->ldx + k], dw[n * a->ldw + k]);
 }
 
-/* Rows lie further apart than they are long; what is between them stays as it is. */
-static void check_outer(int64_t t_size, int64_t n_size, int64_t k_size, bool is_wild)
+/* Products of bf16 if ends is not NULL.  Rows lie further apart than they are long; what is between them stays as it
+ * is. */
+static void check_outer_of(int64_t t_size, int64_t n_size, int64_t k_size, bool is_wild, const unsigned char *ends)
 {
     sow_outer_args a = {
         .t_size = t_size, .n_size = n_size, .k_size = k_size, .ldy = n_size + 3, .ldx = k_size + 1, .ldw = k_size + 5};
@@ -33,7 +53,10 @@ static void check_outer(int64_t t_size, int64_t n_size, int64_t k_size, bool is_
         fill_floats(2, 0x1p-130f, t_size * a.ldx, x); /* subnormal */
         fill_floats(3, 0x1p-140f, n_dw, start);
     }
-    a.dy = dy, a.x = x, a.dw = dw;
+    a.dy = dy, a.x = x, a.dw = dw, a.ends = ends;
+    int64_t cut = t_size / 3; /* not between the two of a pair */
+    for (int64_t t = 0; ends != NULL && t < cut; t += ends[t] != 0 ? 1 : 2)
+        cut += t + 1 == cut && ends[t] == 0 ? 1 : 0;
     memcpy(want, start, (size_t)n_dw * sizeof *want);
     add_outer(&a, want);
     EACH_KERNELS(k)
@@ -44,9 +67,10 @@ static void check_outer(int64_t t_size, int64_t n_size, int64_t k_size, bool is_
 
         memcpy(dw, start, (size_t)n_dw * sizeof *dw); /* the same rows in two calls */
         sow_outer_args some = a;
-        some.t_size = t_size / 3;
+        some.t_size = cut;
         k->outer(&some);
-        some.dy += some.t_size * a.ldy, some.x += some.t_size * a.ldx, some.t_size = t_size - some.t_size;
+        some.dy += cut * a.ldy, some.x += cut * a.ldx, some.t_size = t_size - cut;
+        some.ends = ends == NULL ? NULL : ends + cut;
         k->outer(&some);
         check_bits("outer in two calls", k->name, n_dw, dw, want);
     }
@@ -55,6 +79,38 @@ static void check_outer(int64_t t_size, int64_t n_size, int64_t k_size, bool is_
     SOW_FREE(&start);
     SOW_FREE(&want);
     SOW_FREE(&dw);
+}
+
+static void check_outer(int64_t t_size, int64_t n_size, int64_t k_size, bool is_wild)
+{
+    check_outer_of(t_size, n_size, k_size, is_wild, NULL);
+}
+
+/* Sequences of one row, two, three ... and again; what differs from float32 differs. */
+static void check_outer_in_pairs(int64_t t_size, int64_t n_size, int64_t k_size, bool is_wild)
+{
+    unsigned char *ends = NULL;
+    CHECK_OK(SOW_ALLOC(&ends, t_size));
+    for (int64_t t = 0, n = 1; t < t_size; t += n, n = n % 7 + 1)
+        ends[t + n - 1 < t_size ? t + n - 1 : t_size - 1] = 1;
+    check_outer_of(t_size, n_size, k_size, is_wild, ends);
+    SOW_FREE(&ends);
+}
+
+static void test_outer_in_pairs_is_one_chain_an_element(void **state)
+{
+    (void)state;
+    static const int64_t counts[] = {1, 2, 3, 255, 256, 257, 300, 511, 600};
+    for (int64_t n = 1; n <= 45; n++)
+        check_outer_in_pairs(5, n, 33, false);
+    for (int64_t k = 1; k <= 100; k++)
+        check_outer_in_pairs(3, 15, k, false);
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
+        check_outer_in_pairs(counts[i], 29, 70, false);
+    check_outer_in_pairs(33, 257, 40, false);
+    check_outer_in_pairs(129, 300, 517, false);
+    check_outer_in_pairs(40, 29, 70, true);
+    check_outer_in_pairs(7, 16, 96, true);
 }
 
 static void test_outer_of_every_shape_is_one_chain_an_element(void **state)
@@ -358,6 +414,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_outer_of_every_shape_is_one_chain_an_element),
+        cmocka_unit_test(test_outer_in_pairs_is_one_chain_an_element),
         cmocka_unit_test(test_outer_of_subnormal_and_large_values_is_one_chain_an_element),
         cmocka_unit_test(test_transpose_of_every_shape_is_the_rounded_tensor),
         cmocka_unit_test(test_adamw_of_every_anchor_is_its_definition),

@@ -44,14 +44,25 @@ static void free_layer(layer *l)
     SOW_FREE(&l->want);
 }
 
+/* One step of a chain of l's type. */
+static float add_product(const layer *l, float x, float w, float acc)
+{
+    return l->type == SOW_BF16_MIXED ? fma_flushed(rounded_bf16(x), w, acc) : fmaf(x, w, acc);
+}
+
 /* The definition, word for word. */
 static void define(layer *l, bool has_bias)
 {
     for (int64_t m = 0; m < M; m++) {
         for (int64_t n = 0; n < N + PAD; n++) {
             float acc = 0.0f;
-            for (int64_t k = 0; k < l->k_size && n < N; k++)
-                acc = fmaf(l->x[m * (l->k_size + PAD) + k], l->w[n * l->k_size + k], acc);
+            for (int64_t i = 0; i < (l->k_size + 1) / 2 * 2 && n < N; i++) {
+                const int64_t k = l->type == SOW_BF16_MIXED ? i ^ 1 : i; /* the second of a pair first */
+                if (k < l->k_size)
+                    acc = add_product(l, l->x[m * (l->k_size + PAD) + k], l->w[n * l->k_size + k], acc);
+                else if (l->type == SOW_BF16_MIXED)
+                    acc = add_product(l, 0.0f, 0.0f, acc); /* what a pair lacks is zero */
+            }
             l->want[m * (N + PAD) + n] = n >= N ? 7.0f : has_bias ? acc + l->bias[n] : acc;
         }
     }
@@ -156,7 +167,8 @@ static void test_linear_beside_double_is_near(void **state)
                     const double product = (double)l.x[m * (MAX_K + PAD) + k] * (double)l.w[n * MAX_K + k];
                     sum += product, size += fabs(product);
                 }
-                CHECK_NEAR((double)y[m * (N + PAD) + n], sum, size * MAX_K * 0x1p-24);
+                const double each = type == SOW_BF16_MIXED ? 0x1p-8 : 0; /* x to 8 bits */
+                CHECK_NEAR((double)y[m * (N + PAD) + n], sum, size * (MAX_K * 0x1p-24 + each));
             }
         }
         free_layer(&l);
