@@ -23,7 +23,8 @@ typedef struct sow_tensor_noise {
     const uint32_t *mask; /* of the tensor (kernels.h), borrowed; NULL: every weight moves */
 } sow_tensor_noise;
 
-/* Room for the weights of a layout, stored as `type`; la and layout outlive it. */
+/* Room for the weights of a layout, stored as `type`; la and layout outlive it.  SOW_ECONF for bf16-mixed with backend
+ * openblas. */
 SOW_NODISCARD sow_code sow_replica_create(sow_la *la, const sow_layout *layout, sow_type type, sow_replica **out);
 void sow_replica_destroy(sow_replica **replica);
 size_t sow_replica_bytes(const sow_layout *layout, sow_type type);

@@ -25,7 +25,7 @@ sow_code sow_app_task(const char *name, const sow_task_kind **out)
 
 sow_code sow_app_type(const char *flag, const char *name, sow_type *out)
 {
-    for (int i = 0; i < SOW_N_TYPES; i++)
+    for (int i = 0; i < SOW_N_STORED; i++)
         if (strcmp(sow_type_name((sow_type)i), name) == 0) {
             *out = (sow_type)i;
             return SOW_OK;

@@ -260,7 +260,7 @@ static sow_code estimate(planning *p)
     sow_bench_limits limits;
     SOW_TRY(sow_kernels_find(p->options->la.kernel, &kernels));
     SOW_TRY(sow_bench_measure_limits(kernels, 1, 0.05, &limits));
-    p->peak_gflops = limits.peak_gflops;
+    p->peak_gflops = limits.peak_gflops[p->type];
     if (p->plan.eval_flops > 0)
         p->eval_s = p->plan.eval_flops / (forward_share * p->peak_gflops * 1e9 * cores_of(p, p->plan.units));
     return is_es(p) ? estimate_es(p, kernels) : estimate_sgd(p, kernels);
@@ -415,9 +415,9 @@ static sow_code make_plan(planning *p)
     SOW_TRY(sow_model_open_shape(o->model.path, &p->model));
     p->layout = sow_model_layout(p->model);
     p->type = SOW_FP16; /* what `auto` takes for all but models of unusual weights */
-    if (strcmp(o->model.dtype, "auto") != 0)
-        SOW_TRY(sow_app_type("model.dtype", o->model.dtype, &p->type));
     SOW_TRY(read_layout(p));
+    if (strcmp(o->model.dtype, "auto") != 0)
+        SOW_TRY(sow_replica_choose_type(o->model.dtype, p->layout, NULL, &p->type));
     SOW_TRY(look_at_task(p));
     sow_plan_make(&(sow_plan_args){.options = o,
                                    .layout = p->layout,

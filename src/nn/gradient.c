@@ -207,6 +207,7 @@ static void free_room(sow_gradient *g)
     SOW_FREE(&pass->tokens);
     SOW_FREE(&pass->row_segments);
     SOW_FREE(&pass->page_segments);
+    SOW_FREE(&pass->ends);
     SOW_FREE(&g->states);
     SOW_FREE(&g->kept_block);
     SOW_FREE(&g->kept);
@@ -286,6 +287,7 @@ static sow_code take_room(sow_gradient *g, const room *r)
     SOW_TRY(SOW_ALLOC(&pass->tokens, r->rows));
     SOW_TRY(SOW_ALLOC(&pass->row_segments, r->rows));
     SOW_TRY(SOW_ALLOC(&pass->page_segments, r->pages));
+    SOW_TRY(SOW_ALLOC(&pass->ends, r->rows));
     SOW_TRY(SOW_ALLOC(&g->states, (shape->n_layers + 1) * r->rows * g->forward.hidden_ld));
     SOW_TRY(SOW_ALLOC(&g->kept_block, r->n_kept * kept_sum(shape, r->rows)));
     SOW_TRY(SOW_ALLOC(&g->kept, r->n_kept));

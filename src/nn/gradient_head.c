@@ -108,7 +108,8 @@ static sow_code add_chunk(sow_gradient *g, int64_t first, int64_t n)
                                  .ldy = g->forward.logits_ld,
                                  .ldx = g->forward.hidden_ld,
                                  .dy = g->logits,
-                                 .x = g->work.y + first * g->forward.hidden_ld};
+                                 .x = g->work.y + first * g->forward.hidden_ld,
+                                 .ends = sow_sum_ends(g, first)};
     for (int64_t i = 0; i < pass->n_shares; i++) {
         const sow_share *share = &pass->shares[i];
         const int64_t begin = share->first_row > first ? share->first_row : first;
@@ -143,6 +144,17 @@ static sow_code leave(sow_gradient *g)
                             false);
 }
 
+/* Rows of the chunk that begins at row `first`: as many as there is room for, but a pair of rows whose product is one
+ * (sow_outer_args) is not cut. */
+static int64_t chunk_rows(const sow_gradient *g, int64_t first)
+{
+    const sow_pass *pass = &g->pass;
+    const int64_t n = g->head_rows, next = first + n;
+    if (pass->n_wanted - first <= n)
+        return pass->n_wanted - first;
+    return (next - pass->segments[pass->row_segments[next]].first_row) % 2 == 0 ? n : n - 1;
+}
+
 sow_code sow_head_run(sow_gradient *g)
 {
     const sow_pass *pass = &g->pass;
@@ -150,7 +162,7 @@ sow_code sow_head_run(sow_gradient *g)
     const int64_t pad = g->forward.hidden_ld;
     SOW_TRY(norm_states(g));
     for (int64_t first = 0, n; first < pass->n_wanted; first += n) {
-        n = pass->n_wanted - first < g->head_rows ? pass->n_wanted - first : g->head_rows;
+        n = chunk_rows(g, first);
         sow_forward_linear(&g->forward, args->replica, SOW_LINEAR_HEAD, -1, n, g->work.y + first * pad, g->logits);
         SOW_TRY(read_rows(g, first, n));
         SOW_TRY(args->weigh(args->context, g->targets, n, g->weights));

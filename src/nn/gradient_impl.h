@@ -46,6 +46,7 @@ typedef struct sow_pass {
     int32_t *tokens;               /* owned [rows] */
     int32_t *row_segments;         /* owned [rows] */
     int32_t *page_segments;        /* owned [pages] */
+    unsigned char *ends;           /* owned [rows] 1: the last row of a sequence or a prefix (sow_outer_args) */
     int64_t n_segments, n_shares, n_rows, n_wanted, n_pages;
     bool stores_prefix;   /* keys and values of the prefix are kept for later passes */
     bool is_forward_only; /* nothing else is wanted of this pass */
@@ -152,17 +153,21 @@ void sow_attend_back(sow_gradient *g, int64_t layer, int64_t m, const sow_kept *
 SOW_NODISCARD sow_code sow_head_run(sow_gradient *g);
 
 /* gradient_sum.c: what a pass adds to one tensor: rows dy (NULL: ones) and x, `per_row` of each to a row of the pass.
+ * ends: of these rows, where products are of bf16, else NULL.
  */
 typedef struct sow_product {
     const sow_tensor *tensor;
     int64_t per_row, ldy, ldx;
     const float *dy, *x;
+    const unsigned char *ends;
 } sow_product;
 /* Rows of one unit in the order of its chain: two ranges. */
 typedef struct sow_range {
     int64_t unit, first[2], n[2];
     bool is_whole;
 } sow_range;
+/* `ends` of a product whose rows begin at this row of the pass. */
+const unsigned char *sow_sum_ends(const sow_gradient *g, int64_t row);
 /* Of all shares of the pass, with or without the prefixes' rows. */
 SOW_NODISCARD sow_code sow_sum_products(sow_gradient *g, const sow_product *product, bool with_prefix);
 SOW_NODISCARD sow_code sow_sum_ranges(sow_gradient *g, const sow_product *product, const sow_range *ranges, int64_t n);

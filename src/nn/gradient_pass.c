@@ -176,10 +176,15 @@ static sow_code add_matrix(sow_gradient *g, int64_t layer, sow_tensor_kind kind,
     const sow_tensor *vector = sow_layout_find(g->layout, bias, (int)layer);
     const bool with_prefix = rows_of(g, layer) == g->pass.n_rows;
     const bool is_kv = kind == SOW_TENSOR_K || kind == SOW_TENSOR_V;
-    SOW_TRY(sow_sum_products(
-        g,
-        &(sow_product){.tensor = matrix, .per_row = 1, .ldy = ldy, .ldx = sow_row_ld(matrix->cols), .dy = dy, .x = x},
-        with_prefix || is_kv));
+    SOW_TRY(sow_sum_products(g,
+                             &(sow_product){.tensor = matrix,
+                                            .per_row = 1,
+                                            .ldy = ldy,
+                                            .ldx = sow_row_ld(matrix->cols),
+                                            .dy = dy,
+                                            .x = x,
+                                            .ends = sow_sum_ends(g, 0)},
+                             with_prefix || is_kv));
     if (vector == NULL)
         return SOW_OK;
     return sow_sum_products(g, &(sow_product){.tensor = vector, .per_row = 1, .ldx = ldy, .x = dy},

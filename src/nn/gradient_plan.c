@@ -67,7 +67,8 @@ static void start(sow_pass *pass, const sow_gradient_args *args)
                        .shares = old.shares,
                        .tokens = old.tokens,
                        .row_segments = old.row_segments,
-                       .page_segments = old.page_segments};
+                       .page_segments = old.page_segments,
+                       .ends = old.ends};
 }
 
 static sow_segment *add_segment(sow_pass *pass, sow_segment segment)
@@ -86,6 +87,7 @@ static void add_rows(sow_pass *pass, sow_segment *segment)
     segment->n_rows = segment->end - segment->first;
     for (int64_t i = 0; i < segment->n_rows; i++) {
         pass->tokens[pass->n_rows] = segment->ids[i];
+        pass->ends[pass->n_rows] = i + 1 == segment->n_rows;
         pass->row_segments[pass->n_rows++] = (int32_t)(segment - pass->segments);
     }
 }

@@ -63,6 +63,7 @@ static void add_rows(const sow_gradient *g, const sow_product *p, block b, int64
         .dy = p->dy == NULL ? &one : p->dy + first * p->per_row * p->ldy + b.row,
         .x = p->x + first * p->per_row * p->ldx + b.column,
         .dw = chains,
+        .ends = p->ends == NULL ? NULL : p->ends + first,
     };
     if (n == 0)
         return;
@@ -70,6 +71,11 @@ static void add_rows(const sow_gradient *g, const sow_product *p, block b, int64
         g->kernels->outer(&args);
     else
         sow_la_outer(g->la, &args);
+}
+
+const unsigned char *sow_sum_ends(const sow_gradient *g, int64_t row)
+{
+    return g->type == SOW_BF16_MIXED ? g->pass.ends + row : NULL;
 }
 
 /* One block of all ranges; returns the first range that does not fit, or n. */

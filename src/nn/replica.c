@@ -73,6 +73,10 @@ sow_code sow_replica_create(sow_la *la, const sow_layout *layout, sow_type type,
 {
     sow_replica *replica = NULL;
     sow_code rc = SOW_OK;
+    if (type == SOW_BF16_MIXED && !sow_la_is_exact(la))
+        return SOW_FAIL(SOW_ECONF,
+                        "model.dtype: 'bf16-mixed' is not possible with la.backend openblas, which multiplies "
+                        "in float32; expected another dtype or la.backend exact");
     SOW_TRY(SOW_ALLOC(&replica, 1));
     *replica = (sow_replica){.la = la, .layout = layout, .type = type};
     for (int64_t t = 0; t < layout->n_tensors; t++)
@@ -221,7 +225,7 @@ sow_code sow_replica_choose_type(const char *name, const sow_layout *layout, con
             return SOW_OK;
         }
     }
-    return SOW_FAIL(SOW_ECONF, "model.dtype: '%s' is unknown, expected auto, f32, fp16 or bf16", name);
+    return SOW_FAIL(SOW_ECONF, "model.dtype: '%s' is unknown, expected auto, f32, fp16, bf16 or bf16-mixed", name);
 }
 
 /* Sums of the products of applied and credited noise over one row of a tensor: d*e, d*d, e*e. */

@@ -14,12 +14,14 @@ fail() {
     n_bad=$((n_bad + 1))
 }
 
+extra=() # arguments of all runs
+
 # run_case NAME RANKS ARGUMENTS...: a run into $scratch/NAME; its log beside it
 run_case() {
     local name=$1 ranks=$2
     shift 2
     # shellcheck disable=SC2086 # MPIRUN may carry options
-    $MPIRUN -n "$ranks" "$SOWER_BIN" run "${config:?}" --out "$scratch/$name" "$@" >"$scratch/$name.log" 2>&1
+    $MPIRUN -n "$ranks" "$SOWER_BIN" run "${config:?}" --out "$scratch/$name" "${extra[@]}" "$@" >"$scratch/$name.log" 2>&1
 }
 
 # Every line's fitnesses differ among members (of a method with gradients: the last value, their norm, is not 0), and every
@@ -62,7 +64,7 @@ variant() { # REFERENCE RANKS ARGUMENTS...
 }
 n_variants=0
 
-has_kernel() { "$SOWER_BIN" --version | grep -q "^kernels:.* $1"; }
+has_kernel() { "$SOWER_BIN" --version | grep -qw "^kernels:.* $1"; }
 
 finish() {
     echo "$n_variants variants, $n_bad failures"

@@ -12,13 +12,16 @@ cd "$(dirname "$0")/../.." || exit 1
 . tools/packages.sh
 openmpi_environment
 
-use_method() { # NAME
+use_method() { # NAME [ARGUMENTS OF ALL RUNS...]
     method=$1
+    shift
+    extra=("$@")
     case $method in
     es) config=tests/bits/bits.yaml ;;
     *) config=tests/bits/bits-$method.yaml ;;
     esac
     golden=tests/golden/ledger-$method-sprout.jsonl
+    [ "${#extra[@]}" -eq 0 ] || golden=tests/golden/ledger-$method-mixed-sprout.jsonl
     rm -rf "$scratch/reference"
     reference
 }
@@ -49,8 +52,23 @@ gradient_axes() {
     variant reference 2 --set run.threads=1 --set train.row_tokens=7 --set train.recompute=layer
     variant reference 1 --set train.row_tokens=64 --set train.recompute=none --set generate.batch=3
     variant reference 2 --set run.threads=1 --set es.schedule=static --set es.update_block=1048576
-    for kernel in avx512 avx2 plain; do has_kernel $kernel && variant reference 1 --set la.kernel=$kernel; done
+    for kernel in avx512bf16 avx512 avx2 plain; do has_kernel $kernel && variant reference 1 --set la.kernel=$kernel; done
     resumed reference 2 3
+}
+
+# Products of bf16: by the instruction where there is one, by others everywhere.
+mixed_axes() {
+    local kernel
+    for kernel in avx512bf16 avx512 avx2 plain; do
+        if has_kernel $kernel; then
+            variant reference 1 --set la.kernel=$kernel --set run.threads=2
+        else
+            echo "SKIP: this processor has no $kernel"
+        fi
+    done
+    variant reference 2 --set run.threads=1 --set train.row_tokens=7 --set train.recompute=layer --set generate.batch=3
+    variant reference 3 --set run.threads=1 --set run.ranks_per_node=2 --set train.row_tokens=40
+    if [ "$method" != es ]; then resumed reference 2 3; fi
 }
 
 # Ended while its second checkpoint is written, then resumed from the first on another number of ranks: the steps between are run
@@ -80,7 +98,7 @@ axes() {
     variant reference 3 --set run.ranks_per_node=1 --set run.threads=1
     variant reference 4 --set run.ranks_per_node=2 --set run.threads=1
     variant reference 2 --set es.update_block=1048576 --set run.threads=1
-    for kernel in avx512 avx2 plain; do
+    for kernel in avx512bf16 avx512 avx2 plain; do
         if has_kernel $kernel; then
             variant reference 1 --set la.kernel=$kernel
         else
@@ -128,7 +146,7 @@ pick() { # from the words given, by the state of RANDOM
 random_combinations() { # N SEED
     local i kernels=(plain)
     RANDOM=$2
-    for kernel in avx2 avx512; do has_kernel $kernel && kernels+=("$kernel"); done
+    for kernel in avx2 avx512 avx512bf16; do has_kernel $kernel && kernels+=("$kernel"); done
     for ((i = 0; i < $1; i++)); do
         variant reference "$(pick 1 2 3 4)" --set run.threads="$(pick 1 2)" --set generate.batch="$(pick 1 2 3 5 8 32)" \
             --set es.schedule="$(pick dynamic static)" --set es.update="$(pick node replicated)" \
@@ -187,12 +205,21 @@ quick)
         gradient_axes
     done
     weighed # under grpo
+    for name in es sft grpo; do
+        use_method $name --set model.dtype=bf16-mixed
+        against_golden
+        mixed_axes
+    done
     ;;
 full)
     for name in es sft grpo; do
         use_method $name
         random_combinations 20 2
         other_builds
+    done
+    for name in es sft grpo; do
+        use_method $name --set model.dtype=bf16-mixed
+        random_combinations 7 3
     done
     use_method es
     remedy smallest --set es.mask=smallest --set es.mask_density=0.7 --set es.sigma=0.06 --set es.mirrored=true

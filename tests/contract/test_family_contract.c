@@ -86,7 +86,7 @@ static void test_family_when_saved_and_loaded_is_the_same(void **state)
             check_config(&shape);
             CHECK_OK(sow_layout_create(&shape, &layout));
             float *theta = fill_theta(layout);
-            for (int type = 0; type < SOW_N_TYPES; type++)
+            for (int type = 0; type < SOW_N_STORED; type++)
                 check_folder_of_type(layout, theta, (sow_type)type);
             check_gguf(layout, theta);
             SOW_FREE(&theta);

@@ -1,7 +1,7 @@
 // NEEDS: train nn text la base
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Loss, gradients, AdamW and policy losses against what torch computed in float64, within 1e-4, by both backends.  And
- * that the comparison can fail: another base of the rotation is seen.
+/* Loss, gradients, AdamW and policy losses against what torch computed in float64, within 1e-4, by both backends; and
+ * in products of bf16.  And that the comparison can fail: another base of the rotation is seen, and other products.
  *
  *     random-llama   committed, made by tests/golden/make_train_reference.py: biases, untied, grouped queries, scaling
  *     tinystories    ../shared/models, ../shared/golden: tied */
@@ -33,8 +33,8 @@ static sow_code count_part(void *context, const sow_reference_part *part, sow_li
 static const char *const backends[] = {"exact", "openblas"};
 
 /* Compares with row_tokens, the base of the rotation multiplied by `base`. */
-static outcome compare(const char *backend, const char *path, const char *reference_path, int64_t row_tokens,
-                       double base)
+static outcome compare_as(sow_type type, double tolerance, const char *backend, const char *path,
+                          const char *reference_path, int64_t row_tokens, double base)
 {
     outcome out = {.wrong = -1};
     const sow_gradient_options options = {.row_tokens = row_tokens, .recompute = "auto"};
@@ -55,12 +55,12 @@ static outcome compare(const char *backend, const char *path, const char *refere
     CHECK_OK(sow_la_create(backend, "auto", 1, &la));
     CHECK_OK(sow_train_reference_check(&(sow_train_reference_args){.la = la,
                                                                    .layout = layout,
-                                                                   .type = SOW_F32,
+                                                                   .type = type,
                                                                    .theta = theta,
                                                                    .options = &options,
                                                                    .reference = reference,
                                                                    .what = reference_path,
-                                                                   .tolerance = 1e-4,
+                                                                   .tolerance = tolerance,
                                                                    .line = line,
                                                                    .report = count_part,
                                                                    .context = &out},
@@ -72,6 +72,33 @@ static outcome compare(const char *backend, const char *path, const char *refere
     sow_line_destroy(&line);
     sow_json_destroy(&reference);
     return out;
+}
+
+static outcome compare(const char *backend, const char *path, const char *reference_path, int64_t row_tokens,
+                       double base)
+{
+    return compare_as(SOW_F32, 1e-4, backend, path, reference_path, row_tokens, base);
+}
+
+/* The reference has no value so near to the middle between two of bf16 that float32 and float64 round it to different
+ * ones.  Products in float32, or of weights alone in bf16, are far away. */
+static void test_gradients_in_products_of_bf16_agree_with_torch(void **state)
+{
+    (void)state;
+    static const sow_type others[] = {SOW_F32, SOW_BF16};
+    const double tolerance = 1e-4;
+    for (int64_t row_tokens = 7; row_tokens < 1024; row_tokens *= 12) {
+        const outcome out = compare_as(SOW_BF16_MIXED, tolerance, "exact", RANDOM_LLAMA,
+                                       RANDOM_LLAMA "/train-mixed.json", row_tokens, 1.0);
+        assert_int_equal(out.wrong, 0);
+        assert_int_equal(out.n_parts, 4);
+    }
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        const outcome out =
+            compare_as(others[i], tolerance, "exact", RANDOM_LLAMA, RANDOM_LLAMA "/train-mixed.json", 1024, 1.0);
+        for (int64_t part = 0; part < out.n_parts; part++)
+            assert_true(out.has_failed[part]);
+    }
 }
 
 static void test_gradients_of_random_llama_agree_with_torch(void **state)
@@ -118,6 +145,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gradients_of_random_llama_agree_with_torch),
+        cmocka_unit_test(test_gradients_in_products_of_bf16_agree_with_torch),
         cmocka_unit_test(test_gradients_when_the_rotation_is_another_then_every_part_is_wrong),
         cmocka_unit_test(test_gradients_of_tinystories_agree_with_torch),
     };

@@ -40,8 +40,9 @@ static void test_singular_values_of_an_outer_product_are_of_rank_one(void **stat
         u2 += (i - 20.0) * (i - 20.0);
     for (int j = 0; j < COLS; j++)
         v2 += (j % 7 - 3.0) * (j % 7 - 3.0);
-    for (int i = 0; i < ROWS * COLS; i++)
-        a[i] = (float)((i / COLS - 20) * (i % COLS % 7 - 3));
+    for (int i = 0; i < ROWS; i++)
+        for (int j = 0; j < COLS; j++)
+            a[i * COLS + j] = (float)((i - 20) * (j % 7 - 3));
     want[0] = sqrt(u2 * v2);
     check_values(ROWS, COLS, a, ROWS, want, 1e-12 * want[0]);
     SOW_FREE(&a);
