@@ -101,16 +101,10 @@ static int64_t least(int64_t a, int64_t b)
 /* VL words of up to 2 VL floats, the others zero. */
 INLINE words load_pairs(int64_t n, const float *x)
 {
-    _Alignas(64) uint16_t half[2 * VL];
-    if (n >= 2 * VL) {
-        vec_store_bf16(half, vec_load(x));
-        vec_store_bf16(half + VL, vec_load(x + VL));
-    } else {
-        memset(half, 0, sizeof half);
-        for (int64_t i = 0; i < n; i++)
-            half[i] = to_bf16(x[i]);
-    }
-    return words_load(half);
+    const int first = (int)least(n, VL), second = (int)least(n - first, VL);
+    if (n >= 2 * VL)
+        return words_of_bf16_row(vec_load(x), vec_load(x + VL));
+    return words_of_bf16_row(vec_load_n(x, first), second == 0 ? vec_set(0.0f) : vec_load_n(x + VL, second));
 }
 
 /* out[pair][rows] of k_size inputs, by squares of VL x VL words that become their transpose.  Up to VL words more are
@@ -154,7 +148,7 @@ static void multiply_inputs(const sow_linear_args *a, int64_t m_size, int64_t k,
 static __attribute__((noinline)) void multiply_rows(const sow_linear_args *a)
 {
     _Alignas(64) uint32_t x[X_WORDS + VL];
-    const int64_t n_parts = (a->m_size - 1) / SOW_MIXED_ROWS + 1;
+    const int64_t n_parts = (a->m_size + SOW_MIXED_ROWS - 1) / SOW_MIXED_ROWS;
     for (int64_t part = 0; part < n_parts; part++) {
         const int64_t m = a->m_size * part / n_parts, m_size = a->m_size * (part + 1) / n_parts - m;
         const int64_t most = X_WORDS / m_size; /* pairs of a block */
@@ -191,14 +185,17 @@ typedef struct block {
     int64_t column, n_columns;
 } block;
 
-/* Words of n columns of a pair's rows, from column `first` on; whole vectors are written. */
-INLINE void pack_pair(const block *b, int64_t p, const float *rows, int64_t ld, int64_t first, int64_t n, uint32_t *out)
+/* Words of n columns of a pair's rows, from column `column` on; whole vectors are written. */
+INLINE void pack_pair(const block *b, int64_t p, const float *rows, int64_t ld, int64_t column, int64_t n,
+                      uint32_t *out)
 {
-    const float *low = rows + b->first[p] * ld + first, *high = b->is_alone[p] ? NULL : low + ld;
+    const float *low = rows + b->first[p] * ld + column, *high = b->is_alone[p] ? NULL : low + ld;
     for (int64_t i = 0; i < n; i += VL) {
         const int count = (int)least(n - i, VL);
-        const vec second = high == NULL ? vec_set(0.0f) : vec_load_n(high + i, count);
-        words_store(out + i, words_of_bf16(vec_load_n(low + i, count), second));
+        const bool is_whole = count == VL; /* an ordinary load is faster */
+        const vec zero = vec_set(0.0f), first = is_whole ? vec_load(low + i) : vec_load_n(low + i, count);
+        const vec second = high == NULL ? zero : is_whole ? vec_load(high + i) : vec_load_n(high + i, count);
+        words_store(out + i, words_of_bf16(first, second));
     }
 }
 

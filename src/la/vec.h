@@ -120,41 +120,51 @@ INLINE words words_of_fp16(vec low, vec high)
     __m512i h = _mm512_cvtepu16_epi32(_mm512_cvtps_ph(high, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
     return _mm512_or_si512(l, _mm512_slli_epi32(h, 16));
 }
-/* The same of two bf16; a NaN stays one. */
+/* Words of two bf16, subnormal ones as they are or zero: low halves from `low`, high halves from `high`; and of 2 VL
+ * neighbours. */
+#if defined(__AVX512BF16__)
+INLINE words words_of_bf16_row(vec first, vec second)
+{
+    return (__m512i)_mm512_cvtne2ps_pbh(second, first);
+}
+INLINE words words_of_bf16(vec low, vec high)
+{
+    const __m512i turns = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
+                                           21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    return _mm512_permutexvar_epi16(turns, words_of_bf16_row(low, high));
+}
+INLINE vec vec_dot(vec c, words a, words b)
+{
+    return _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b);
+}
+#else
+/* A NaN stays one. */
 INLINE __m512i bf16_bits(vec a)
 {
     __m512i u = _mm512_castps_si512(a), last = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
     __m512i rounded = _mm512_add_epi32(u, _mm512_add_epi32(last, _mm512_set1_epi32(0x7fff)));
     return _mm512_mask_mov_epi32(rounded, _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), _mm512_set1_epi32(0x7fc00000));
 }
+INLINE words words_of_bf16_row(vec first, vec second)
+{
+    __m256i a = _mm512_cvtepi32_epi16(_mm512_srli_epi32(bf16_bits(first), 16));
+    __m256i b = _mm512_cvtepi32_epi16(_mm512_srli_epi32(bf16_bits(second), 16));
+    return _mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1);
+}
 INLINE words words_of_bf16(vec low, vec high)
 {
     __m512i h = _mm512_and_si512(bf16_bits(high), _mm512_set1_epi32((int)0xffff0000));
     return _mm512_or_si512(_mm512_srli_epi32(bf16_bits(low), 16), h);
 }
-INLINE words words_set(uint32_t x)
-{
-    return _mm512_set1_epi32((int)x);
-}
-#if defined(__AVX512BF16__)
-INLINE vec vec_dot(vec c, words a, words b)
-{
-    return _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b);
-}
-INLINE void vec_store_bf16(uint16_t *p, vec a)
-{
-    _mm256_storeu_si256((void *)p, (__m256i)_mm512_cvtneps_pbh(a));
-}
-#else
 INLINE vec vec_dot(vec c, words a, words b)
 {
     return vec_fma(vec_bf16_low(a), vec_bf16_low(b), vec_fma(vec_bf16_high(a), vec_bf16_high(b), c));
 }
-INLINE void vec_store_bf16(uint16_t *p, vec a)
-{
-    _mm256_storeu_si256((void *)p, _mm512_cvtepi32_epi16(_mm512_srli_epi32(bf16_bits(a), 16)));
-}
 #endif
+INLINE words words_set(uint32_t x)
+{
+    return _mm512_set1_epi32((int)x);
+}
 INLINE words words_load(const void *p)
 {
     return _mm512_loadu_si512(p);
@@ -294,10 +304,10 @@ INLINE vec vec_dot(vec c, words a, words b)
 {
     return vec_fma(vec_bf16_low(a), vec_bf16_low(b), vec_fma(vec_bf16_high(a), vec_bf16_high(b), c));
 }
-INLINE void vec_store_bf16(uint16_t *p, vec a)
+INLINE words words_of_bf16_row(vec first, vec second)
 {
-    __m256i u = _mm256_srli_epi32(bf16_bits(a), 16);
-    _mm_storeu_si128((void *)p, _mm_packus_epi32(_mm256_castsi256_si128(u), _mm256_extracti128_si256(u, 1)));
+    __m256i a = _mm256_srli_epi32(bf16_bits(first), 16), b = _mm256_srli_epi32(bf16_bits(second), 16);
+    return _mm256_permute4x64_epi64(_mm256_packus_epi32(a, b), 0xd8); /* packs by halves of 128 bits */
 }
 INLINE words words_load(const void *p)
 {
@@ -435,9 +445,10 @@ INLINE vec vec_dot(vec c, words a, words b)
         sum[i] = dot_bf16(sum[i], x[i], y[i]);
     return vld1q_f32(sum);
 }
-INLINE void vec_store_bf16(uint16_t *p, vec a)
+INLINE words words_of_bf16_row(vec first, vec second)
 {
-    vst1_u16(p, vshrn_n_u32(bf16_bits(a), 16));
+    uint16x4_t a = vshrn_n_u32(bf16_bits(first), 16), b = vshrn_n_u32(bf16_bits(second), 16);
+    return vreinterpretq_u32_u16(vcombine_u16(a, b));
 }
 INLINE words words_load(const void *p)
 {
@@ -510,7 +521,8 @@ INLINE uint32_t pair_bf16(float low, float high) { return to_bf16(low) | (uint32
 INLINE words words_of_bf16(vec low, vec high) { EACH_LANE(words, VL, pair_bf16(low.lane[i], high.lane[i])); }
 INLINE words words_set(uint32_t x) { EACH_LANE(words, VL, x); }
 INLINE vec vec_dot(vec c, words a, words b) { EACH_LANE(vec, VL, dot_bf16(c.lane[i], a.lane[i], b.lane[i])); }
-INLINE void vec_store_bf16(uint16_t *p, vec a) { for (int i = 0; i < VL; i++) p[i] = to_bf16(a.lane[i]); }
+INLINE float either(vec a, vec b, int i) { return i < VL ? a.lane[i] : b.lane[i - VL]; }
+INLINE words words_of_bf16_row(vec a, vec b) { EACH_LANE(words, VL, pair_bf16(either(a, b, 2 * i), either(a, b, 2 * i + 1))); }
 INLINE words words_load(const void *p) { words r; memcpy(&r, p, sizeof r); return r; }
 INLINE void words_store(void *p, words a) { memcpy(p, &a, sizeof a); }
 INLINE wide wide_set(uint64_t x) { EACH_LANE(wide, VL / 2, x); }

@@ -11,6 +11,7 @@
 static const char *torch_name(sow_type type)
 {
     static const char *const names[] = {[SOW_FP16] = "float16", [SOW_BF16] = "bfloat16", [SOW_F32] = "float32"};
+    SOW_ASSERT(type < SOW_N_STORED);
     return names[type];
 }
 

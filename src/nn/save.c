@@ -19,6 +19,7 @@ enum { CHUNK = 1 << 16, MAX_TRIES = 1000 };
 static const char *stored_name(sow_type type)
 {
     static const char *const names[] = {[SOW_FP16] = "F16", [SOW_BF16] = "BF16", [SOW_F32] = "F32"};
+    SOW_ASSERT(type < SOW_N_STORED);
     return names[type];
 }
 

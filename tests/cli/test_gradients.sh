@@ -84,6 +84,14 @@ status 0 sower run sft.yaml --out kept --set run.checkpoint_every=1 --set run.ch
 status 0 sower run sft.yaml --out blas --set la.backend=openblas --set run.steps=1
 refused 2 "row_tokens: 64 is not what the run began with" sower run sft.yaml --out blas --set la.backend=openblas --set train.row_tokens=64 --resume
 status 0 sower run sft.yaml --out blas --set la.backend=openblas --set run.steps=2 --resume
+# Its products are of float32.
+refused 2 "model.dtype: 'bf16-mixed' is not possible with la.backend openblas" sower run sft.yaml --out mixed --set la.backend=openblas --set model.dtype=bf16-mixed
+[ ! -e mixed ] || fail "a refused run left its folder"
+# In products of bf16: trained, verified; a file is of no such type.
+status 0 sower_mpi 2 run grpo.yaml --out mixed --set model.dtype=bf16-mixed
+check_metrics mixed kl reward importance_ratio/mean
+status 0 sower verify mixed --steps 3
+refused 2 "expected f32, fp16 or bf16" sower export mixed --dtype bf16-mixed -o mixed-export
 # num_tokens adds up every step's prompts and completions, whether the run was stopped or not.
 adds_up() { # RUN
     python "num_tokens of $1" "$1" <<'EOF'

@@ -204,6 +204,8 @@ static void test_choose_type_of_names_and_auto_then_as_documented(void **state)
     assert_int_equal(type, SOW_F32);
     CHECK_OK(sow_replica_choose_type("fp16", m.layout, NULL, &type));
     assert_int_equal(type, SOW_FP16);
+    CHECK_OK(sow_replica_choose_type("bf16-mixed", m.layout, NULL, &type));
+    assert_int_equal(type, SOW_BF16_MIXED);
     CHECK_FAILS(sow_replica_choose_type("fp8", m.layout, NULL, &type), SOW_ECONF, "'fp8' is unknown");
     random_model_close(&m);
 }

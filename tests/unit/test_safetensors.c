@@ -156,7 +156,7 @@ static void saved_fini(saved *s)
 static void test_load_when_saved_gives_equal_bits(void **state)
 {
     (void)state;
-    for (int type = 0; type < SOW_N_TYPES; type++) {
+    for (int type = 0; type < SOW_N_STORED; type++) {
         saved s = save_small(type % 2 == 0, (sow_type)type);
         memset(s.loaded, 0xff, (size_t)s.layout->n_elements * sizeof *s.loaded);
         CHECK_OK(sow_model_load_theta(s.path, s.layout, s.loaded));
