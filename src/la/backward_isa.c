@@ -70,21 +70,24 @@ float ISA_FN(entropy)(int64_t n, const float *x, float max, float sum)
     return log_f32(sum) - tree_sum(lane) / sum;
 }
 
-/* Without the entropy's term, which is then 0, a third of the operations are left. */
+/* Without the entropy's term, which is then 0, a third of the operations are left.  The numbers are copied because a
+ * compiler that cannot know that l[i] is none of them makes no vectors. */
 void ISA_FN(softmax_back)(const sow_softmax_back_args *a)
 {
-    const float target = a->logits[a->target] - a->max, p_target = exp_f32(target) / a->sum;
+    const float max = a->max, sum = a->sum, log_sum = a->log_sum, entropy = a->entropy;
+    const float weight = a->weight, entropy_weight = a->entropy_weight, scale = a->scale;
+    const float target = a->logits[a->target] - max, p_target = exp_f32(target) / sum;
     const float at_target =
-        (a->weight * (1.0f - p_target) - a->entropy_weight * p_target * ((target - a->log_sum) + a->entropy)) *
-        a->scale;
+        (weight * (1.0f - p_target) - entropy_weight * p_target * ((target - log_sum) + entropy)) * scale;
+    const int64_t n = a->n;
     float *l = a->logits;
-    if (a->entropy_weight == 0.0f) {
-        for (int64_t i = 0; i < a->n; i++)
-            l[i] = a->weight * (0.0f - exp_f32(l[i] - a->max) / a->sum) * a->scale;
+    if (entropy_weight == 0.0f) {
+        for (int64_t i = 0; i < n; i++)
+            l[i] = weight * (0.0f - exp_f32(l[i] - max) / sum) * scale;
     } else {
-        for (int64_t i = 0; i < a->n; i++) {
-            const float below = l[i] - a->max, p = exp_f32(below) / a->sum;
-            l[i] = (a->weight * (0.0f - p) - a->entropy_weight * p * ((below - a->log_sum) + a->entropy)) * a->scale;
+        for (int64_t i = 0; i < n; i++) {
+            const float below = l[i] - max, p = exp_f32(below) / sum;
+            l[i] = (weight * (0.0f - p) - entropy_weight * p * ((below - log_sum) + entropy)) * scale;
         }
     }
     l[a->target] = at_target;

@@ -221,11 +221,18 @@ static int64_t tile_at(const block *b, const int64_t *starts, int64_t i)
 static void pack_tiles(const block *b, const int64_t *starts, int64_t n_tiles, const float *dy, int64_t ld,
                        uint32_t *out)
 {
-    for (int64_t p = 0; p < b->n_pairs; p++)
+    const int64_t width = starts[n_tiles] - starts[0];
+    for (int64_t p = 0; p < b->n_pairs; p++) {
+        const float *next = dy + b->first[p] * ld + starts[n_tiles];
+        for (int64_t i = 0; i < width; i += LINE) { /* the tiles that come after these */
+            __builtin_prefetch(next + i);
+            __builtin_prefetch(next + ld + i);
+        }
         for (int64_t i = 0; i < n_tiles; i++) {
             const int64_t rows = starts[i + 1] - starts[i];
             pack_pair(b, p, dy, ld, starts[i], rows, out + tile_at(b, starts, i) + p * rows);
         }
+    }
 }
 
 /* A panel of fewer than 32 columns goes through a copy of dw, whose other columns are zero. */

@@ -153,7 +153,8 @@ static void multiply_block(const sow_outer_args *a)
     _Alignas(64) float dy[T_BLOCK * MAX_ROWS + VL], x[T_BLOCK * K_BLOCK];
     const int64_t n_strips = (a->n_size + MAX_ROWS - 1) / MAX_ROWS;
     const int64_t edge = a->k_size % SOW_PANEL, whole = a->k_size - edge;
-    const bool copies_dy = a->t_size * a->ldy > NEAR, copies_x = a->t_size * a->ldx > NEAR;
+    const bool is_reused = n_strips > 1; /* else x is read once, copied or not */
+    const bool copies_dy = a->t_size * a->ldy > NEAR, copies_x = is_reused && a->t_size * a->ldx > NEAR;
     strip s = {.t_size = a->t_size,
                .k_size = whole,
                .ldx = copies_x ? SOW_PANEL : a->ldx,
