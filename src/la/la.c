@@ -144,10 +144,10 @@ static void run_panels(const sow_la *la, const sow_linear_args *whole, part pane
 static void run_rectangle(const sow_la *la, const sow_linear_args *whole, part panels, part rows, bool ticks)
 {
     const bool is_mixed = whole->type == SOW_BF16_MIXED;
-    const int64_t n_rows = rows.end - rows.first, n_parts = is_mixed && ticks ? (n_rows + SOW_MIXED_ROWS - 1) / SOW_MIXED_ROWS : 1;
-    const int64_t panel_work = SOW_PANEL * whole->k_size * ((n_rows - 1) / n_parts + 1),
-                  all = panels.end - panels.first;
-    int64_t step = ticks && panel_work > 0 ? STEP / panel_work + 1 : all;
+    const int64_t n_rows = rows.end - rows.first, n_panels = panels.end - panels.first;
+    const int64_t n_parts = is_mixed && ticks ? (n_rows + SOW_MIXED_ROWS - 1) / SOW_MIXED_ROWS : 1;
+    const int64_t panel_work = SOW_PANEL * whole->k_size * ((n_rows - 1) / n_parts + 1);
+    int64_t step = ticks && panel_work > 0 ? STEP / panel_work + 1 : n_panels;
     if (is_mixed && step < MIXED_PANELS)
         step = MIXED_PANELS;
     for (int64_t i = 0; i < n_parts; i++) {

@@ -7,8 +7,7 @@
  *     f32   the line is outputs 0 .. 31
  *     fp16  the line is outputs 0 .. 31; one instruction widens a vector of them
  *     bf16  outputs i and i + 16 are the low and the high half of word i: a shift and a mask widen them, which is
- *     cheaper than to
- *           widen halves that lie side by side (8 rows, Zen 4: 0.95 of the peak instead of 0.88)
+ *           cheaper than to widen halves that lie side by side (8 rows, Zen 4: 0.95 of the peak instead of 0.88)
  *
  *     bf16-mixed has lines of 32 words for two inputs: inputs k (even) and k + 1 are the low and the high half of word
  *     n; behind an odd last input is zero. */

@@ -522,7 +522,8 @@ INLINE words words_of_bf16(vec low, vec high) { EACH_LANE(words, VL, pair_bf16(l
 INLINE words words_set(uint32_t x) { EACH_LANE(words, VL, x); }
 INLINE vec vec_dot(vec c, words a, words b) { EACH_LANE(vec, VL, dot_bf16(c.lane[i], a.lane[i], b.lane[i])); }
 INLINE float either(vec a, vec b, int i) { return i < VL ? a.lane[i] : b.lane[i - VL]; }
-INLINE words words_of_bf16_row(vec a, vec b) { EACH_LANE(words, VL, pair_bf16(either(a, b, 2 * i), either(a, b, 2 * i + 1))); }
+INLINE uint32_t pair_at(vec a, vec b, int i) { return pair_bf16(either(a, b, i), either(a, b, i + 1)); }
+INLINE words words_of_bf16_row(vec a, vec b) { EACH_LANE(words, VL, pair_at(a, b, 2 * i)); }
 INLINE words words_load(const void *p) { words r; memcpy(&r, p, sizeof r); return r; }
 INLINE void words_store(void *p, words a) { memcpy(p, &a, sizeof a); }
 INLINE wide wide_set(uint64_t x) { EACH_LANE(wide, VL / 2, x); }
