@@ -34,10 +34,10 @@ static inline uint32_t random_word(uint32_t stream, uint64_t i)
     return (uint32_t)w[0];
 }
 
-/* To nearest even. */
+/* To nearest even; subnormal numbers to zero. */
 static inline float rounded_bf16(float x)
 {
-    const uint32_t u = bits_of(x);
+    const uint32_t u = bits_of(fabsf(x) < 0x1p-126f ? copysignf(0.0f, x) : x);
     return isnan(x) ? x : float_of((u + 0x7fff + (u >> 16 & 1)) & 0xffff0000);
 }
 

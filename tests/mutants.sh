@@ -13,7 +13,7 @@ mutants() {
 sign of the inner products in the gradient of RMSNorm|src/la/backward_isa.c|fused(-x\[i\], c, g)|fused(x[i], c, g)
 sign of SiLU's second term|src/la/backward_isa.c|fused(g, 1.0f - q, 1.0f)|fused(-g, 1.0f - q, 1.0f)
 rotation forward instead of back|src/la/backward_isa.c|fused(a, cosine\[i\], b \* sine\[i\])|fused(a, cosine[i], -(b * sine[i]))
-sign of the softmax at other tokens|src/la/backward_isa.c|(0.0f - exp_f32(l\[i\] - a->max) / a->sum)|(exp_f32(l[i] - a->max) / a->sum)
+sign of the softmax at other tokens|src/la/backward_isa.c|(0.0f - exp_f32(l\[i\] - max) / sum)|(exp_f32(l[i] - max) / sum)
 sign of the policy's surrogate|src/train/loss.c|const double value = -advantage|const double value = advantage
 sign of the slope of k3|src/train/loss.c|value, 1 - ratio}|value, ratio - 1}
 sign of the entropy bonus|src/train/loss.c|(-args->weight \* policy->entropy)|(args->weight * policy->entropy)

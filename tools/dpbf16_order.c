@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* In which order vdpbf16ps rounds: compares it with candidates made of float32 operations, on random operands of which
- * a third cancel; and which results it takes for subnormal, on sums around the least normal number.  docs/decisions/0013
- * and 0014 have what it found; the program itself asks again at every start (src/la/kernels.c).
+ * a third cancel; and which results it takes for subnormal, on sums around the least normal number.
+ * docs/decisions/0013 and 0014 have what it found; the program itself asks again at every start (src/la/kernels.c).
  *
  *     gcc -O2 -mavx512bf16 -mavx512f -mfma -ffp-contract=off tools/dpbf16_order.c -o dpbf16_order -lm && ./dpbf16_order */
 #include "../src/la/scalar.h"
@@ -42,8 +42,8 @@ static __m512bh pair(uint32_t low, uint32_t high)
     return (__m512bh)_mm512_set1_epi32((int)(low >> 16 | high));
 }
 
-/* One product added to numbers at and next to 2^-126, so that some sums are subnormal before they are rounded to 24 bits
- * and some after. */
+/* One product added to numbers at and next to 2^-126, so that some sums are subnormal before they are rounded to 24
+ * bits and some after. */
 static void look_at_edge(void)
 {
     long wrong = 0, wrong_by_ieee = 0;

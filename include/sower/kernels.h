@@ -42,9 +42,9 @@ enum {
  * w is packed [n_size/32][k_size][32] (the order within a line of 32 is la's own: read it with sow_la_packed_row), on a
  * 64-byte boundary.  ldx, ldy: distance of rows.  n_size is a multiple of 32.
  *
- * bf16-mixed: x is rounded to bf16, and the chain takes pairs of k, of each the odd k first: k = 1, 0, 3, 2, ..., with
- * subnormal sums and factors taken for zero (vec_dot in la/vec.h); what an odd last pair lacks is zero.  Packed
- * [n_size/32][(k_size + 1)/2][32][2]. */
+ * bf16-mixed: x is rounded to bf16, a subnormal x to zero, and the chain takes pairs of k, of each the odd k first:
+ * k = 1, 0, 3, 2, ..., with subnormal sums and factors taken for zero (vec_dot in la/vec.h); what an odd last pair
+ * lacks is zero.  Packed [n_size/32][(k_size + 1)/2][32][2]. */
 typedef struct sow_linear_args {
     sow_type type;
     int64_t m_size, n_size, k_size, ldx, ldy;

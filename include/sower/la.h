@@ -20,6 +20,9 @@ const sow_kernels *sow_la_kernels(const sow_la *la);
 int sow_la_threads(const sow_la *la);
 bool sow_la_is_exact(const sow_la *la);
 
+/* SOW_ECONF where a backend does not multiply a type: openblas bf16-mixed. */
+SOW_NODISCARD sow_code sow_la_check_type(sow_type type, bool is_exact);
+
 /* Bytes of a packed tensor, and of its padded outputs. */
 size_t sow_la_packed_bytes(sow_type type, int64_t n_size, int64_t k_size);
 int64_t sow_la_padded(int64_t n_size); /* up to a multiple of SOW_PANEL */

@@ -23,8 +23,11 @@ enum {
     CORES_UNKNOWN = 1,
 };
 
-/* Share of the peak that a forward pass reaches from about 8 sequences on, attention and sampling included. */
-static const double forward_share = 0.7;
+/* Share of its type's peak that a forward pass reaches from about 8 sequences on, attention and sampling included. */
+static double forward_share(sow_type type)
+{
+    return type == SOW_BF16_MIXED ? 0.6 : 0.7;
+}
 
 static const char *ranks_text, *threads_text;
 
@@ -246,7 +249,7 @@ static sow_code estimate_sgd(planning *p, const sow_kernels *kernels)
     sow_bench_passes passes;
     SOW_TRY(sow_bench_measure_passes(kernels, 0.05, &passes));
     double workers = cores_of(p, plan->gradient_units);
-    p->backward_s = plan->gradient_flops / (forward_share * p->peak_gflops * 1e9 * workers) +
+    p->backward_s = plan->gradient_flops / (forward_share(p->type) * p->peak_gflops * 1e9 * workers) +
                     plan->sum_elements * 20 / (passes.add_fixed * 1e9 * workers);
     double bytes = 28 / passes.adamw + (double)(8 * p->ranks_per_node + 4) / passes.from_fixed;
     p->update_s = plan->update_elements * bytes / (1e9 * (double)(p->ranks_per_node * p->threads));
@@ -262,7 +265,7 @@ static sow_code estimate(planning *p)
     SOW_TRY(sow_bench_measure_limits(kernels, 1, 0.05, &limits));
     p->peak_gflops = limits.peak_gflops[p->type];
     if (p->plan.eval_flops > 0)
-        p->eval_s = p->plan.eval_flops / (forward_share * p->peak_gflops * 1e9 * cores_of(p, p->plan.units));
+        p->eval_s = p->plan.eval_flops / (forward_share(p->type) * p->peak_gflops * 1e9 * cores_of(p, p->plan.units));
     return is_es(p) ? estimate_es(p, kernels) : estimate_sgd(p, kernels);
 }
 
@@ -418,6 +421,7 @@ static sow_code make_plan(planning *p)
     SOW_TRY(read_layout(p));
     if (strcmp(o->model.dtype, "auto") != 0)
         SOW_TRY(sow_replica_choose_type(o->model.dtype, p->layout, NULL, &p->type));
+    SOW_TRY(sow_la_check_type(p->type, strcmp(o->la.backend, "exact") == 0));
     SOW_TRY(look_at_task(p));
     sow_plan_make(&(sow_plan_args){.options = o,
                                    .layout = p->layout,

@@ -163,14 +163,14 @@ static sow_code measure_linear(linear_job *job, double seconds, sow_bench_linear
     sow_linear_args *a = &job->args;
     const int64_t room = (a->m_size <= MEMORY_ROWS ? CACHES : 2) * cache_bytes();
     sow_code rc = SOW_OK;
-    job->weight_bytes = a->n_size * a->k_size * (int64_t)sow_type_bytes(a->type);
+    job->weight_bytes = (int64_t)sow_la_packed_bytes(a->type, a->n_size, a->k_size);
     job->n_copies = room / job->weight_bytes + 1;
     SOW_TRY_OR(rc, SOW_ALLOC(&job->x, a->m_size * a->k_size));
     SOW_TRY_OR(rc, SOW_ALLOC(&job->y, a->m_size * a->n_size));
     SOW_TRY_OR(rc, SOW_ALLOC(&job->w, job->weight_bytes * job->n_copies));
     for (int64_t i = 0; i < a->m_size * a->k_size; i++)
         job->x[i] = (float)(i % 13) * 0.1f;
-    memset(job->w, 0x3c, (size_t)(job->weight_bytes * job->n_copies)); /* ordinary numbers in all three types */
+    memset(job->w, 0x3c, (size_t)(job->weight_bytes * job->n_copies)); /* ordinary numbers in all types */
     a->ldx = a->k_size;
     a->ldy = a->n_size;
     a->x = job->x;

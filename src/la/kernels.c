@@ -45,10 +45,13 @@ static bool has_avx512(void)
 
 #if defined(SOW_HAS_AVX512BF16)
 /* The instruction is taken for what its maker says of it only where it gives the plain twin's bits: sums whose order
- * shows, and, in the second half of the rows, sums that leave the range of normal numbers. */
+ * shows, in the second half of the rows sums that leave the range of normal numbers; and in the last two rows what lies
+ * at its edge: x that would be normal if it were rounded first, and a sum that is normal only if it is. */
 static bool multiplies_pairs_as_plain(void)
 {
-    enum { M = 8, K = 64 };
+    enum { M = 10, K = 64 };
+    static const uint32_t edge_x[4] = {0x807fffff, 0x007f8000, 0x80800000, 0x00800000}; /* -2^-126, 2^-126 */
+    static const uint16_t edge_w[4] = {0x3f80, 0x4000, 0x3280, 0x3f80};                 /* 1, 2, 2^-26, 1 */
     static float x[M * K], y[2][M * SOW_PANEL];
     static _Alignas(64) uint16_t w[K * SOW_PANEL];
     uint32_t state = 1;
@@ -60,6 +63,11 @@ static bool multiplies_pairs_as_plain(void)
         state = state * 1664525 + 1013904223;
         x[i] = ((float)(state >> 8) * 0x1p-23f - 1.0f) * (i < M / 2 * K ? 1.0f : 0x1p-126f * (float)(1 << i % 8));
     }
+    memset(x + (M - 2) * K, 0, sizeof(float) * 2 * K); /* one case alone, and the other */
+    memcpy(x + (M - 2) * K, edge_x, 2 * sizeof *edge_x);
+    memcpy(x + (M - 1) * K + 2, edge_x + 2, 2 * sizeof *edge_x);
+    for (int i = 0; i < 4; i++)
+        w[(i / 2 * SOW_PANEL) * 2 + i % 2] = edge_w[i]; /* of output 0 */
     for (int i = 0; i < 2; i++)
         (i == 0 ? &sow_kernels_plain : &sow_kernels_avx512bf16)
             ->linear(&(sow_linear_args){.type = SOW_BF16_MIXED,

@@ -23,7 +23,8 @@ enum {
     STEP_WEIGHTS = 1 << 21,  /* weights perturbed between two ticks: about 2 ms */
     STEP_ELEMENTS = 1 << 22, /* gradients added to sums between two ticks */
     LOAD_ROWS = 6,           /* reading a panel costs as much as computing so many rows */
-    MIXED_PANELS = 64,       /* to round x for them costs a fiftieth of the products */
+    MIXED_PANELS = 64,       /* to round x for them costs a fiftieth of the products, but ... */
+    MIXED_STEPS = 7,         /* ... without the instruction that may take long: so many times STEP at most */
     OUTER_ROWS = 256,        /* rows of dw between two ticks are a multiple: what outer_isa.c takes at a time */
 };
 
@@ -92,6 +93,16 @@ bool sow_la_is_exact(const sow_la *la)
     return la->blas == NULL;
 }
 
+sow_code sow_la_check_type(sow_type type, bool is_exact)
+{
+    if (is_exact || type != SOW_BF16_MIXED)
+        return SOW_OK;
+    return SOW_FAIL(SOW_ECONF,
+                    "model.dtype: '%s' is not possible with la.backend openblas, which multiplies in float32; "
+                    "expected another dtype or la.backend exact",
+                    sow_type_name(type));
+}
+
 /* Part `index` of n things shared out over `parts`: the first of them, and where the next part begins. */
 typedef struct part {
     int64_t first, end;
@@ -147,9 +158,9 @@ static void run_rectangle(const sow_la *la, const sow_linear_args *whole, part p
     const int64_t n_rows = rows.end - rows.first, n_panels = panels.end - panels.first;
     const int64_t n_parts = is_mixed && ticks ? (n_rows + SOW_MIXED_ROWS - 1) / SOW_MIXED_ROWS : 1;
     const int64_t panel_work = SOW_PANEL * whole->k_size * ((n_rows - 1) / n_parts + 1);
-    int64_t step = ticks && panel_work > 0 ? STEP / panel_work + 1 : n_panels;
-    if (is_mixed && step < MIXED_PANELS)
-        step = MIXED_PANELS;
+    int64_t step = n_panels;
+    if (ticks && panel_work > 0)
+        step = (is_mixed ? least(MIXED_STEPS * STEP / panel_work, MIXED_PANELS) : 0) + STEP / panel_work + 1;
     for (int64_t i = 0; i < n_parts; i++) {
         const part some = part_of(n_rows, n_parts, i);
         run_panels(la, whole, panels, (part){rows.first + some.first, rows.first + some.end}, step, ticks);
@@ -163,6 +174,7 @@ void sow_la_linear(sow_la *la, const sow_linear_args *args)
     if (n_panels < 1 || m_size < 1)
         return;
     if (la->blas != NULL) {
+        SOW_ASSERT(args->type != SOW_BF16_MIXED);
         sow_blas_linear(la->blas, la->kernels, args);
         return;
     }
@@ -221,6 +233,7 @@ void sow_la_outer(sow_la *la, const sow_outer_args *args)
     if (n_panels < 1 || n_size < 1 || args->t_size < 1)
         return;
     if (la->blas != NULL) {
+        SOW_ASSERT(args->ends == NULL);
         sow_blas_outer(args);
         return;
     }

@@ -187,13 +187,9 @@ static void multiply_block(const sow_linear_args *a, tile block, float *lines)
 
 /* Weights of 16 bits that go through several tiles are widened once, block by block of k; y holds the sums between two
  * blocks. */
-void ISA_FN(linear)(const sow_linear_args *a)
+static __attribute__((noinline)) void linear_float32(const sow_linear_args *a)
 {
     alignas(64) float lines[SHARED * SOW_PANEL];
-    if (a->type == SOW_BF16_MIXED) {
-        ISA_FN(linear_mixed)(a);
-        return;
-    }
     const bool is_shared = a->type != SOW_F32 && a->m_size > MAX_ROWS;
     const int64_t n_blocks = is_shared ? (a->k_size + SHARED - 1) / SHARED : 1;
     const char *w = a->w; /* block lies behind block, panel behind panel */
@@ -216,4 +212,12 @@ void ISA_FN(linear)(const sow_linear_args *a)
             w += bytes;
         }
     }
+}
+
+void ISA_FN(linear)(const sow_linear_args *a)
+{
+    if (a->type == SOW_BF16_MIXED)
+        ISA_FN(linear_mixed)(a);
+    else
+        linear_float32(a);
 }

@@ -37,7 +37,8 @@ INLINE void pack_panel(sow_type type, int64_t bytes, const sow_transpose_args *a
     }
 }
 
-/* Two rows of theta are a line; one whose neighbour is another tensor's fills its halves. */
+/* Two rows of theta are a line; one whose neighbour is another tensor's, or is not there, fills its halves and leaves
+ * the others as they are: zero, where memory came so. */
 static void pack_mixed(const sow_transpose_args *a, int64_t panel)
 {
     const int64_t column = panel * SOW_PANEL, columns = a->k_size - column < SOW_PANEL ? a->k_size - column : SOW_PANEL;

@@ -36,7 +36,7 @@
 
 /* vec_dot(c, a, b): pairs of bf16 multiplied and added to c, the high halves first: c' = fma(a_high, b_high, c), then
  * fma(a_low, b_low, c'), each rounded to nearest even, with subnormal arguments and results taken for zeros of their
- * sign.  That is what vdpbf16ps does (Intel SDM, VDPBF16PS; docs/decisions/0013).  Without it the modes of MXCSR do the
+ * sign.  That is what vdpbf16ps does (Intel SDM, VDPBF16PS; docs/decisions/0014).  Without it the modes of MXCSR do the
  * same to ordinary multiply-adds, between flush_begin and flush_end, which no operation may be moved across: call what
  * is between as a function that is not inlined.  DOT_ROWS: rows of a tile by two vectors that fit the registers. */
 #if defined(VEC_AVX512) && defined(__AVX512BF16__)
@@ -120,8 +120,8 @@ INLINE words words_of_fp16(vec low, vec high)
     __m512i h = _mm512_cvtepu16_epi32(_mm512_cvtps_ph(high, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
     return _mm512_or_si512(l, _mm512_slli_epi32(h, 16));
 }
-/* Words of two bf16, subnormal ones as they are or zero: low halves from `low`, high halves from `high`; and of 2 VL
- * neighbours. */
+/* Words of two bf16: low halves from `low`, high halves from `high`; and of 2 VL neighbours.  Subnormal numbers are
+ * taken for zero before they are rounded: the largest would become normal ones.  A NaN stays one. */
 #if defined(__AVX512BF16__)
 INLINE words words_of_bf16_row(vec first, vec second)
 {
@@ -138,11 +138,12 @@ INLINE vec vec_dot(vec c, words a, words b)
     return _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b);
 }
 #else
-/* A NaN stays one. */
 INLINE __m512i bf16_bits(vec a)
 {
     __m512i u = _mm512_castps_si512(a), last = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
     __m512i rounded = _mm512_add_epi32(u, _mm512_add_epi32(last, _mm512_set1_epi32(0x7fff)));
+    __mmask16 is_tiny = _mm512_testn_epi32_mask(u, _mm512_set1_epi32(0x7f800000));
+    rounded = _mm512_mask_and_epi32(rounded, is_tiny, u, _mm512_set1_epi32((int)0x80000000));
     return _mm512_mask_mov_epi32(rounded, _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), _mm512_set1_epi32(0x7fc00000));
 }
 INLINE words words_of_bf16_row(vec first, vec second)
@@ -288,7 +289,10 @@ INLINE __m256i bf16_bits(vec a)
 {
     __m256i u = _mm256_castps_si256(a), last = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
     __m256i rounded = _mm256_add_epi32(u, _mm256_add_epi32(last, _mm256_set1_epi32(0x7fff)));
+    __m256i exponent = _mm256_and_si256(u, _mm256_set1_epi32(0x7f800000));
+    __m256i is_tiny = _mm256_cmpeq_epi32(exponent, _mm256_setzero_si256());
     __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(a, a, _CMP_UNORD_Q));
+    rounded = _mm256_blendv_epi8(rounded, _mm256_and_si256(u, _mm256_set1_epi32((int)0x80000000)), is_tiny);
     return _mm256_blendv_epi8(rounded, _mm256_set1_epi32(0x7fc00000), is_nan);
 }
 INLINE words words_of_bf16(vec low, vec high)
@@ -423,7 +427,9 @@ INLINE words words_of_fp16(vec low, vec high)
 INLINE uint32x4_t bf16_bits(vec a)
 {
     uint32x4_t u = vreinterpretq_u32_f32(a), last = vandq_u32(vshrq_n_u32(u, 16), vdupq_n_u32(1));
-    return vbslq_u32(vceqq_f32(a, a), vaddq_u32(u, vaddq_u32(last, vdupq_n_u32(0x7fff))), vdupq_n_u32(0x7fc00000));
+    uint32x4_t rounded = vaddq_u32(u, vaddq_u32(last, vdupq_n_u32(0x7fff)));
+    rounded = vbslq_u32(vtstq_u32(u, vdupq_n_u32(0x7f800000)), rounded, vandq_u32(u, vdupq_n_u32(0x80000000)));
+    return vbslq_u32(vceqq_f32(a, a), rounded, vdupq_n_u32(0x7fc00000));
 }
 INLINE words words_of_bf16(vec low, vec high)
 {
@@ -517,7 +523,8 @@ INLINE vec vec_bf16_high(words a) { EACH_LANE(vec, VL, from_bits(a.lane[i] & 0xf
 INLINE void vec_store_fp16(uint16_t *p, vec a) { for (int i = 0; i < VL; i++) p[i] = to_fp16(a.lane[i]); }
 INLINE uint32_t pair_fp16(float low, float high) { return to_fp16(low) | (uint32_t)to_fp16(high) << 16; }
 INLINE words words_of_fp16(vec low, vec high) { EACH_LANE(words, VL, pair_fp16(low.lane[i], high.lane[i])); }
-INLINE uint32_t pair_bf16(float low, float high) { return to_bf16(low) | (uint32_t)to_bf16(high) << 16; }
+INLINE uint32_t half_bf16(float x) { return to_bf16(flushed(x)); }
+INLINE uint32_t pair_bf16(float low, float high) { return half_bf16(low) | half_bf16(high) << 16; }
 INLINE words words_of_bf16(vec low, vec high) { EACH_LANE(words, VL, pair_bf16(low.lane[i], high.lane[i])); }
 INLINE words words_set(uint32_t x) { EACH_LANE(words, VL, x); }
 INLINE vec vec_dot(vec c, words a, words b) { EACH_LANE(vec, VL, dot_bf16(c.lane[i], a.lane[i], b.lane[i])); }

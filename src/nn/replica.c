@@ -73,10 +73,7 @@ sow_code sow_replica_create(sow_la *la, const sow_layout *layout, sow_type type,
 {
     sow_replica *replica = NULL;
     sow_code rc = SOW_OK;
-    if (type == SOW_BF16_MIXED && !sow_la_is_exact(la))
-        return SOW_FAIL(SOW_ECONF,
-                        "model.dtype: 'bf16-mixed' is not possible with la.backend openblas, which multiplies "
-                        "in float32; expected another dtype or la.backend exact");
+    SOW_TRY(sow_la_check_type(type, sow_la_is_exact(la)));
     SOW_TRY(SOW_ALLOC(&replica, 1));
     *replica = (sow_replica){.la = la, .layout = layout, .type = type};
     for (int64_t t = 0; t < layout->n_tensors; t++)
@@ -149,7 +146,7 @@ static sow_code make_tensor(sow_replica *replica, int64_t t, const float *theta,
                                                         .theta = from,
                                                         .mask = noise->mask,
                                                         .w = to});
-        n = sow_la_padded(tensor->rows) * tensor->cols;
+        n = (int64_t)(sow_la_packed_bytes(type, tensor->rows, tensor->cols) / sow_type_bytes(type));
     } else if (noise->factor != 0.0f) {
         const sow_kernels *kernels = sow_la_kernels(replica->la);
         kernels->perturb_f32(noise->loop, noise->place, tensor->cols, noise->factor, from, to);

@@ -64,6 +64,10 @@ variant() { # REFERENCE RANKS ARGUMENTS...
 }
 n_variants=0
 
+# A CPU that says it has the instruction must have been found to multiply as the plain kernels do.
+if grep -qw avx512_bf16 /proc/cpuinfo && ! "$SOWER_BIN" --version | grep -qw "^kernels:.* avx512bf16"; then
+    fail "this processor has avx512_bf16, but the program does not offer its kernels"
+fi
 has_kernel() { "$SOWER_BIN" --version | grep -qw "^kernels:.* $1"; }
 
 finish() {

@@ -27,8 +27,8 @@ static const sow_shape random_shapes[] = {
      .n_heads = 4, .n_kv_heads = 1, .head_dim = 16, .max_positions = 64,
      .rope_theta = 1e6, .rms_norm_eps = 1e-6, .rope_factor = 1.0,
      .is_tied = true, .has_qkv_bias = true, .bos = -1, .pad = -1},
-    /* norms of q and k (Qwen3) */
-    {.family = "qwen3", .vocab_size = 96, .hidden_size = 64, .intermediate_size = 100, .n_layers = 2,
+    /* norms of q and k (Qwen3), an odd width */
+    {.family = "qwen3", .vocab_size = 96, .hidden_size = 64, .intermediate_size = 101, .n_layers = 2,
      .n_heads = 4, .n_kv_heads = 2, .head_dim = 32, .max_positions = 64,
      .rope_theta = 1e6, .rms_norm_eps = 1e-6, .rope_factor = 1.0,
      .has_qk_norm = true, .bos = -1, .pad = -1},

@@ -51,6 +51,8 @@ static void check_outer_of(int64_t t_size, int64_t n_size, int64_t k_size, bool 
     if (is_wild) {
         fill_wild(1, t_size * a.ldy, dy);
         fill_floats(2, 0x1p-130f, t_size * a.ldx, x); /* subnormal */
+        for (int64_t i = 0; i < t_size * a.ldx; i += 3)
+            x[i] = i % 2 == 0 ? 0x1.fffffcp-127f : -0x1.fep-127f; /* would be normal, rounded to bf16 */
         fill_floats(3, 0x1p-140f, n_dw, start);
     }
     a.dy = dy, a.x = x, a.dw = dw, a.ends = ends;

@@ -140,6 +140,23 @@ static void test_linear_with_subnormal_sums_is_its_chains(void **state)
     }
 }
 
+/* x that would be normal if it were rounded before it is taken for zero; sums that are normal only after rounding. */
+static void test_linear_in_pairs_at_the_edge_of_normal_numbers_is_its_chains(void **state)
+{
+    (void)state;
+    static const float xs[] = {0x1.fffffcp-127f, 0x1.fep-127f, 0x1.fdfffcp-127f, 0x1p-126f, -0x1p-126f, 0x1.02p-126f};
+    static const float ws[] = {1.0f, 2.0f, 0x1p-26f, 0x1p-25f, 0x1.8p-25f, -0x1p-24f, 0x1p-1f};
+    layer l = make_layer(SOW_BF16_MIXED, 4, 1.0f, false);
+    for (int64_t i = 0; i < N * 4; i++)
+        l.w[i] = ws[random_word(4, (uint64_t)i) % (sizeof ws / sizeof *ws)];
+    for (int64_t i = 0; i < M * (4 + PAD); i++)
+        l.x[i] = xs[random_word(5, (uint64_t)i) % (sizeof xs / sizeof *xs)] * (i % 5 == 0 ? -1.0f : 1.0f);
+    SOW_FREE(&l.packed);
+    l.packed = pack_weights(SOW_BF16_MIXED, N, 4, l.w);
+    check_layer(&l, false);
+    free_layer(&l);
+}
+
 static void test_linear_with_infinite_inputs_is_its_chains(void **state)
 {
     (void)state;
@@ -217,6 +234,7 @@ int main(void)
         cmocka_unit_test(test_linear_of_every_shape_is_its_chains),
         cmocka_unit_test(test_linear_of_many_inputs_is_its_chains),
         cmocka_unit_test(test_linear_with_subnormal_sums_is_its_chains),
+        cmocka_unit_test(test_linear_in_pairs_at_the_edge_of_normal_numbers_is_its_chains),
         cmocka_unit_test(test_linear_with_infinite_inputs_is_its_chains),
         cmocka_unit_test(test_linear_beside_double_is_near),
         cmocka_unit_test(test_linear_beside_openblas_is_near),

@@ -69,8 +69,9 @@ static void test_linear_on_any_threads_gives_the_same_bits(void **state)
         int64_t m, n, k;
     } shapes[] = {{1, 32, 8},    {1, 1024, 256}, {3, 32, 2000}, {100, 32, 300},
                   {70, 64, 300}, {37, 224, 129}, {2, 64, 1024}};
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
-        layer l = make_layer(shapes[i].m, shapes[i].n, shapes[i].k, (sow_type)(i % SOW_N_TYPES));
+    for (size_t i = 0; i < SOW_N_TYPES * sizeof shapes / sizeof *shapes; i++) {
+        const struct shape *shape = &shapes[i / SOW_N_TYPES];
+        layer l = make_layer(shape->m, shape->n, shape->k, (sow_type)(i % SOW_N_TYPES));
         float *first = NULL;
         CHECK_OK(SOW_ALLOC(&first, l.m * l.n));
         for (int64_t threads = 1; threads <= 7; threads++) {
@@ -84,6 +85,33 @@ static void test_linear_on_any_threads_gives_the_same_bits(void **state)
             assert_null(la);
         }
         SOW_FREE(&first);
+        free_layer(&l);
+    }
+}
+
+/* So much work that it is cut by rows and by panels, and ticks between. */
+static void test_linear_in_steps_has_the_bits_of_one_call(void **state)
+{
+    (void)state;
+    for (sow_type type = 0; type < SOW_N_TYPES; type++) {
+        layer l = make_layer(300, 3168, 601, type);
+        sow_la *la = create("exact", "auto", 1);
+        float *whole = NULL;
+        CHECK_OK(SOW_ALLOC(&whole, l.m * l.n));
+        sow_la_kernels(la)->linear(&(sow_linear_args){.type = type,
+                                                      .m_size = l.m,
+                                                      .n_size = l.n,
+                                                      .k_size = l.k,
+                                                      .ldx = l.k,
+                                                      .ldy = l.n,
+                                                      .x = l.x,
+                                                      .w = l.packed,
+                                                      .bias = l.bias,
+                                                      .y = whole});
+        run(la, &l);
+        assert_memory_equal(l.y, whole, (size_t)(l.m * l.n) * sizeof *whole);
+        sow_la_destroy(&la);
+        SOW_FREE(&whole);
         free_layer(&l);
     }
 }
@@ -483,6 +511,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_linear_on_any_threads_gives_the_same_bits),
+        cmocka_unit_test(test_linear_in_steps_has_the_bits_of_one_call),
         cmocka_unit_test(test_perturb_on_any_threads_gives_the_same_bits),
         cmocka_unit_test(test_linear_by_openblas_is_near_the_exact_one),
         cmocka_unit_test(test_outer_on_any_threads_gives_the_same_bits),
